@@ -1,0 +1,71 @@
+# accreted: build, test, demo. `make help` lists the targets.
+#
+#   make                 the daemon, build/release/accreted
+#   make SAN=address     the same under build/address (address+undefined), SAN=thread likewise
+#
+# Sources are found by folder; a new .c file needs no line here. Warnings are errors when CI or
+# WERROR is set.
+
+BUILD   := build/$(if $(SAN),$(SAN),release)
+CC      ?= gcc
+PKGS    := libmicrohttpd jansson sqlite3 libuv libsystemd libzstd libarchive libpng libjpeg \
+           libxxhash libsodium
+WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
+           -Wwrite-strings -Wpointer-arith -Wformat=2 $(if $(CI)$(WERROR),-Werror)
+OPT     := -O2 -g
+SANFLAGS := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all) \
+            $(if $(filter thread,$(SAN)),-fsanitize=thread)
+comma   := ,
+CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE
+CFLAGS  += -std=c11 $(OPT) $(WARN) $(SANFLAGS) -fno-common -ffp-contract=off -pthread
+LDFLAGS += $(SANFLAGS) -pthread
+
+# core needs these alone; server adds the rest.
+CORE_LIBS   := -lopenblas -lzstd -lxxhash -lm
+SERVER_LIBS  = $(shell pkg-config --libs $(PKGS)) -linih
+
+CORE_SRC    := $(wildcard core/*.c core/*/*.c)
+SERVER_SRC  := $(wildcard server/*.c server/*/*.c)
+UNIT_SRC    := $(wildcard tests/unit/*/test_*.c)
+
+CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o)
+SERVER_OBJ  := $(SERVER_SRC:%.c=$(BUILD)/%.o)
+UNIT_BIN    := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+
+.PHONY: all
+all: $(BUILD)/accreted
+
+$(BUILD)/core.a: $(CORE_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+# The server without main.c, so that unit tests can link it.
+$(BUILD)/server.a: $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/accreted: $(BUILD)/server/main.o $(BUILD)/server.a $(BUILD)/core.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(CORE_LIBS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Numeric code is compiled for speed; its result must not depend on the caller's flags.
+$(BUILD)/core/nn/%.o: OPT := -O3 -g
+
+# Unit tests: one program a file; those of core link core alone.
+$(BUILD)/unit/core/%: tests/unit/core/%.c $(BUILD)/core.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/core.a -lcmocka $(CORE_LIBS)
+
+$(BUILD)/unit/server/%: tests/unit/server/%.c $(BUILD)/server.a $(BUILD)/core.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/server.a $(BUILD)/core.a \
+	    -lcmocka $(SERVER_LIBS) $(CORE_LIBS)
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+-include $(CORE_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(UNIT_BIN:=.d)

@@ -1,0 +1,111 @@
+/*
+ * learner.h - one increment: learn new classes on top of a model, without the old images.
+ *
+ *          +---------+    +--------+    +-------+    +-------+    +----------+    +---------+
+ *   run -> | prepare | -> | distil | -> | train | -> | prune | -> | evaluate | -> | publish | -> 0
+ *          +---------+    +--------+    +-------+    +-------+    +----------+    +---------+
+ *   prepare   grow the heads, or initialise; load the checkpoint if there is one
+ *   distil    rebuild the teachers from their snapshot files
+ *   train     epochs of SGD on the M2KD loss; a checkpoint after each
+ *   prune     prototypes; mask, round and retrain a copy, which becomes the snapshot
+ *   evaluate  confusion matrices of the dense model and of the snapshot
+ *   publish   write the model and snapshot files, remove the checkpoint
+ * From every phase the command word leads out at once: ERR_CANCELLED or ERR_STOPPED.
+ *
+ * learner_run blocks for the whole job on the calling thread, which only coordinates and is
+ * member 0 of the gang. It makes its own gang and frees everything before it returns.
+ * Same options (with the seed), data, gang size and CPU kernel: the same files, bit for bit, also when it was
+ * stopped and resumed from a checkpoint.
+ */
+#ifndef ACCRETED_CORE_LEARNER_LEARNER_H
+#define ACCRETED_CORE_LEARNER_LEARNER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/learner/dataset.h"
+#include "core/learner/evaluate.h"
+#include "core/model/model.h"
+#include "core/model/sgd.h"
+
+enum learner_method { METHOD_M2KD, METHOD_FINETUNE };
+enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
+enum learner_teachers { TEACHERS_ALL, TEACHERS_LAST };
+
+struct learner_options {
+    enum learner_method method;
+    enum learner_loss loss;
+    enum learner_teachers teachers;
+    enum classifier classifier;
+    bool aux;           /* auxiliary distillation and classification at the taps */
+    float lambda;       /* weight of the auxiliary distillation */
+    float aux_weight;   /* weight of the auxiliary heads' classification loss */
+    float temperature;  /* of the softmax form */
+    int blocks;         /* n of ResNet-(6n+2); used by the first step only */
+    int epochs, batch;
+    struct sgd_options sgd;
+    float lr_later;     /* factor on the learning rate for steps after the first */
+    struct view_options view;
+    float prune_keep;   /* share of convolution weights a snapshot keeps, 0..1 */
+    int prune_epochs;   /* epochs of retraining the pruned copy */
+    uint64_t seed;
+    int gang;           /* threads */
+    int nice_level;     /* of the gang's threads but member 0 */
+};
+
+/* The defaults, those that measured best (README). */
+void learner_options_default(struct learner_options *o);
+/* 0, or ERR_INVALID with the name of the first option out of range in *bad_option (static storage). */
+int learner_options_check(const struct learner_options *o, const char **bad_option);
+
+enum learner_phase {
+    PHASE_PREPARE, PHASE_DISTIL, PHASE_TRAIN, PHASE_PRUNE, PHASE_EVALUATE, PHASE_PUBLISH
+};
+enum learner_command { COMMAND_RUN, COMMAND_CANCEL, COMMAND_STOP };
+
+struct learner_progress {
+    enum learner_phase phase;
+    double fraction;        /* of the whole job, 0..1, never falling */
+    double images_per_second; /* of the training so far; 0 before the first batch */
+};
+
+struct learner_epoch { /* means over the epoch, per image */
+    int epoch;             /* 0-based; retraining epochs of the pruned copy count on */
+    bool pruned;           /* true for those */
+    double loss_class, loss_mmd, loss_ad; /* L_C, L_MMD, lambda * L_AD */
+    double accuracy;       /* of the main head on the training views, over the new classes only */
+    double rate;           /* learning rate at its end */
+    double seconds;
+};
+
+struct learner_job {
+    const struct learner_options *options;
+    const struct dataset *train; /* labels in [base classes, classes) ; at least one image of each */
+    const struct dataset *test;  /* labels in [0, classes); may hold no image */
+    int classes;                 /* after this increment */
+    struct model *base;          /* the active model; NULL for the first step */
+    const char *const *snapshot_paths; /* one an earlier step, oldest first; base->step_count of them */
+    const char *checkpoint_path, *model_path, *snapshot_path;
+    atomic_int *command;         /* enum learner_command; polled between layers */
+    /* Called on the learner's thread; must not block long. */
+    void (*on_progress)(void *ctx, const struct learner_progress *p);
+    void (*on_epoch)(void *ctx, const struct learner_epoch *e);
+    void *ctx;
+};
+
+struct learner_result {
+    struct model *model;              /* the dense model as written; owned by the caller: one reference */
+    struct evaluation dense, pruned;  /* on job->test; release both */
+    uint64_t model_bytes, snapshot_bytes, dense_bytes; /* files, and fp32 parameters */
+    double sparsity;                  /* share of convolution weights pruned away */
+    bool resumed, reproducible;       /* went on from a checkpoint; under the same kernel and gang */
+    const char *kernel;               /* conv_isa_name */
+    double train_seconds;
+};
+
+/* Errors: any of err.h. On an error nothing is published; the checkpoint stays but for ERR_CANCELLED. */
+int learner_run(const struct learner_job *job, struct learner_result *out);
+void learner_result_release(struct learner_result *r);
+
+#endif

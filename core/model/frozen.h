@@ -1,0 +1,42 @@
+/*
+ * frozen.h - a model made ready for inference: batch norm folded into packed convolutions.
+ *
+ * For serving, for evaluation and for teachers. Immutable and shared between threads; each thread brings its own
+ * workspace. Batches are walked a few images at a time so that activations stay in the cache.
+ */
+#ifndef ACCRETED_CORE_MODEL_FROZEN_H
+#define ACCRETED_CORE_MODEL_FROZEN_H
+
+#include "core/model/model.h"
+
+struct frozen;
+struct frozen_workspace; /* scratch of one thread */
+
+/* What to compute; NULL members are skipped. All rows are images. */
+struct frozen_output {
+    float *logits[RESNET_HEADS]; /* (n, classes) each: main, aux1, aux2 */
+    float *features;             /* (n, 64), not normalised */
+};
+
+/* New, owned by the caller; holds a reference on `m`. Errors: ERR_NOMEM. */
+int frozen_new(struct frozen **out, struct model *m);
+void frozen_free(struct frozen *f);
+const struct model *frozen_model(const struct frozen *f); /* borrowed */
+
+/* A workspace fits every model of the same architecture and input. Errors: ERR_NOMEM. */
+int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f);
+void frozen_workspace_free(struct frozen_workspace *ws);
+
+/* x: (n, height, width, channels), normalised. On the calling thread; nothing fails. */
+void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                    const struct frozen_output *out);
+
+/* Scores of the model's classifier for n images: probabilities (n, classes), rows sum to 1. The softmax of
+ * score_scale * logits, or of score_scale * cosine(features, prototypes). */
+void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
+                          const float *x, float *probabilities);
+
+/* uint8 pixels (height, width, channels) of one image to the normalised floats frozen_forward takes. */
+void frozen_normalise(const struct frozen *f, const uint8_t *pixels, float *x);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * model.h - a learned classifier: network, parameters, normalisation, steps and prototypes.
+ *
+ * What a version is made of, in memory. A dense model file and a pruned snapshot file
+ * (m2kd/snapshot.h) both load into this one struct, so serving, teaching and rolling back share
+ * a path. A model is immutable once published and is shared between threads by reference count.
+ */
+#ifndef ACCRETED_CORE_MODEL_MODEL_H
+#define ACCRETED_CORE_MODEL_MODEL_H
+
+#include <stdint.h>
+
+#include "core/model/resnet.h"
+
+enum { MODEL_MAX_STEPS = 1024, MODEL_MAX_CHANNELS = 4 };
+
+enum classifier { CLASSIFIER_HEAD = 0, CLASSIFIER_PROTOTYPES = 1 };
+
+struct model {
+    struct resnet *net;  /* owned */
+    float *params;       /* owned; net->params.count floats */
+    float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* of pixels in 0..1 */
+    int step_count;      /* increments so far, >= 1 */
+    int *step_end;       /* owned; classes known after each step; step_end[step_count-1] = classes */
+    enum classifier classifier; /* what scores are computed from */
+    float *prototypes;   /* owned; (classes, 64) unit vectors; always present */
+    float score_scale;   /* softmax(score_scale * cosine), or of logits * score_scale for the head */
+    _Atomic int references;
+};
+
+/* A model with zeroed parameters and prototypes, one reference. `step_end` is copied.
+ * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
+int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
+              int step_count, enum conv_isa isa);
+struct model *model_hold(struct model *m);
+void model_release(struct model *m); /* frees at zero; NULL is fine */
+
+/* First class (inclusive) and end (exclusive) of step `step` (0-based). */
+void model_step_classes(const struct model *m, int step, int *first, int *end);
+
+/* The dense file. Blocks on the disk; errors as container.h, and ERR_FORMAT for inconsistent
+ * sections. Every float read is checked to be finite (ERR_CORRUPT). */
+int model_save(const struct model *m, const char *path, uint64_t *out_bytes);
+int model_load(struct model **out, const char *path, enum conv_isa isa);
+
+/* Bytes of the parameters as dense fp32: what a snapshot is compared with. */
+uint64_t model_dense_bytes(const struct model *m);
+
+#endif
