@@ -1,0 +1,33 @@
+/*
+ * app.h - the daemon's parts, wired once in main.c and reachable from every handler.
+ *
+ * Owned by main.c; lives as long as the loop. Loop thread only, unless a part says otherwise.
+ */
+#ifndef ACCRETED_SERVER_APP_H
+#define ACCRETED_SERVER_APP_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/nn/conv.h"
+#include "server/config.h"
+
+#define ACCRETED_VERSION "0.1.0"
+
+struct db;
+struct http;
+struct predictor;
+struct queue;
+
+struct app {
+    uv_loop_t *loop;
+    struct config config;
+    enum conv_isa isa;    /* the kernels everything runs on */
+    struct db *db;
+    struct http *http;
+    struct queue *queue;         /* jobs */
+    struct predictor *predictor; /* the model that serves */
+    int64_t started_ms;          /* Unix time */
+};
+
+#endif

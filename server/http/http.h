@@ -1,0 +1,76 @@
+/*
+ * http.h - libmicrohttpd inside the libuv loop: requests, bodies, replies.
+ *
+ * The only room that knows microhttpd.h. Everything here runs on the loop thread and never blocks.
+ *
+ * Life of a request:
+ *   headers   guard (smuggling, Host, limits) and routing; an error is answered before the body is read
+ *   body      BODY_MEMORY: collected up to the route's limit; BODY_SPOOL: written to a file by the worker pool
+ *             while the connection is suspended whenever its double buffer is full
+ *   handle    the route's handler is called once, with the whole body; it replies at once, or returns without a
+ *             reply: then the connection is suspended until some later reply_* on the loop
+ *   done      everything is freed in one place, after the reply was sent or the client left
+ */
+#ifndef ACCRETED_SERVER_HTTP_HTTP_H
+#define ACCRETED_SERVER_HTTP_HTTP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct app; /* server/app.h */
+struct http;
+struct request;
+
+enum body_kind { BODY_NONE, BODY_MEMORY, BODY_SPOOL };
+
+struct route {
+    const char *method;  /* "GET", "POST", "PUT", "DELETE"; HEAD follows GET */
+    const char *pattern; /* "/api/v1/jobs/{id}/cancel"; a {name} matches one path segment */
+    enum body_kind body;
+    uint64_t max_body_bytes;
+    void (*handle)(struct request *req);
+};
+
+/* ---- server life (main.c) ---- */
+
+/* Listens on app->config's address and serves `routes` (borrowed, ends with a zeroed entry).
+ * Errors: ERR_INVALID, ERR_IO (address in use), ERR_NOMEM. */
+int http_start(struct http **out, struct app *app, const struct route *routes);
+/* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd. */
+void http_stop(struct http *h);
+/* The port really listened on (config may say 0). */
+int http_port(const struct http *h);
+
+/* ---- what a handler may ask; all borrowed until the request is done ---- */
+struct app *request_app(struct request *req);
+const char *request_method(const struct request *req);
+const char *request_path(const struct request *req);
+/* Path parameter, percent-decoded; never NULL for a name in the pattern. */
+const char *request_param(const struct request *req, const char *name);
+/* Query parameter, decoded, or NULL. */
+const char *request_query(struct request *req, const char *name);
+const char *request_header(struct request *req, const char *name);
+const void *request_body(const struct request *req, size_t *size_bytes);
+/* The spooled body: path of a complete file in the data directory's tmp/; removed when the request is done,
+ * unless it was renamed away before. */
+const char *request_spool(const struct request *req, uint64_t *size_bytes);
+
+/* ---- replies: exactly one per request ---- */
+
+/* JSON object; takes `body`. NULL body (out of memory) becomes a 500 problem. */
+void reply_json(struct request *req, int status, json_t *body);
+/* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id}. `code` is stable
+ * and snake_case; the detail is printf-formatted and says what to do next. */
+void reply_problem(struct request *req, int status, const char *code, const char *detail, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Bytes that are copied / that live for ever. */
+void reply_copy(struct request *req, int status, const char *content_type, const void *data,
+                size_t size_bytes);
+void reply_static(struct request *req, int status, const char *content_type, const void *data,
+                  size_t size_bytes);
+/* Adds a header to the reply to come; before reply_*. */
+void reply_header(struct request *req, const char *name, const char *value);
+
+#endif
