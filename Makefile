@@ -26,6 +26,7 @@ SERVER_LIBS  = $(shell pkg-config --libs $(PKGS)) -linih
 
 CORE_SRC    := $(wildcard core/*.c core/*/*.c)
 SERVER_SRC  := $(wildcard server/*.c server/*/*.c)
+ASSETS      := $(sort $(wildcard web/* migrations/*.sql))
 UNIT_SRC    := $(wildcard tests/unit/*/test_*.c)
 
 CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o)
@@ -40,12 +41,30 @@ $(BUILD)/core.a: $(CORE_OBJ)
 	ar rcs $@ $^
 
 # The server without main.c, so that unit tests can link it.
-$(BUILD)/server.a: $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ))
+$(BUILD)/server.a: $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ)) $(BUILD)/assets_data.o
 	@rm -f $@
 	ar rcs $@ $^
 
 $(BUILD)/accreted: $(BUILD)/server/main.o $(BUILD)/server.a $(BUILD)/core.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(CORE_LIBS)
+
+# The files of web/ and migrations/ go into the binary: each by .incbin, then a table for server/assets.h, sorted
+# by name. A zero follows each, so that a text is also a string.
+$(BUILD)/assets_data.c: $(ASSETS) Makefile
+	@mkdir -p $(@D)
+	@{ echo '#include "server/assets.h"'; \
+	n=0; for f in $(ASSETS); do \
+	    printf '__asm__(".section .rodata\\nasset_%d: .incbin \\"%s\\"\\n.byte 0\\n.previous");\n' $$n "$$f"; \
+	    echo "extern const unsigned char asset_$$n[];"; n=$$((n + 1)); \
+	done; \
+	echo 'const struct asset assets[] = {'; \
+	n=0; for f in $(ASSETS); do \
+	    echo "    {\"$$f\", asset_$$n, $$(wc -c <"$$f")},"; n=$$((n + 1)); \
+	done; \
+	echo '    {0},'; echo '};'; echo "const int asset_count = $$n;"; } >$@
+
+$(BUILD)/assets_data.o: $(BUILD)/assets_data.c
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
