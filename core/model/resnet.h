@@ -4,21 +4,28 @@
  * conv 3x3 + BN + ReLU, then three stages of n basic blocks with 16, 32, 64 channels, halving
  * the resolution at the start of stages 2 and 3; shortcuts are identities, subsampled and
  * zero-padded in channels where the shape changes (He et al. 2016, option A). Global average
- * pooling gives `feature_count` = 64 features; the main head is linear on them. Auxiliary heads
+ * pooling gives RESNET_FEATURES features; the main head is linear on them. Auxiliary heads
  * (taps) are linear on the global average pool of the ends of stages 1 and 2.
  *
  * struct resnet is immutable once made and may be shared between threads. Training lives in
- * train.h, serving and teaching (batch norm folded) in frozen.h.
+ * train.h, serving and teaching in frozen.h.
  */
 #ifndef ACCRETED_CORE_MODEL_RESNET_H
 #define ACCRETED_CORE_MODEL_RESNET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/nn/conv.h"
 #include "core/model/params.h"
 
-enum { RESNET_HEADS = 3 /* main, aux1, aux2 */, RESNET_STAGES = 3, RESNET_MAX_CLASSES = 4096 };
+enum {
+    RESNET_HEADS = 3, /* main, aux1, aux2 */
+    RESNET_STAGES = 3,
+    RESNET_FEATURES = 64,
+    RESNET_MAX_BLOCKS = 18,
+    RESNET_MAX_CLASSES = 4096,
+};
 
 /* What a network is made from; stored in every file that holds weights. */
 struct resnet_spec {
@@ -48,6 +55,12 @@ void resnet_free(struct resnet *net);
 /* Fills a block of net->params.count floats: He-normal convolutions (fan-out), gamma 1, beta 0,
  * heads uniform in +-1/sqrt(features) with zero bias, running mean 0, variance 1. */
 void resnet_initialise(const struct resnet *net, uint64_t seed, float *params);
+
+/* Image size (pixels) and channels at the output of `layer`. */
+static inline int resnet_pixels(const struct resnet_layer *layer)
+{
+    return layer->conv.oh * layer->conv.ow;
+}
 
 /* Copies `old_params` of `old_net` (same spec but for fewer classes) into `params` of `net` and
  * initialises the rows of the new classes. */
