@@ -3,9 +3,9 @@
  *
  * Layout. Images are (H,W,C) floats, channels fastest. Inputs come with their border: `xpad`
  * is (H+2p, W+2p, C) with p = k/2 rows and columns of zeros around it; `dypad` likewise is
- * (OH+2p, OW+2p, Cout). Whoever fills them (norm.h's fused batch-norm passes) writes the
- * interior; conv_pad_floats says how large they are and conv_pad_clear zeroes a whole buffer,
- * after which only interiors change. Working on one padded image at a time keeps everything a
+ * (OH+2p, OW+2p, Cout). conv_xpad_floats and conv_dypad_floats say how large they are; their
+ * owner zeroes the whole buffer once, after which whoever fills them (norm.h's fused batch-norm
+ * passes) writes the interior alone. Working on one padded image at a time keeps everything a
  * kernel touches in the L2 cache and takes every boundary test out of the inner loops.
  * Weights are (K,K,Cin,Cout), output channel fastest.
  *

@@ -1,0 +1,338 @@
+/*
+ * Convolution: every kernel this CPU has, forward and both gradients, against plain loops in
+ * double precision, on odd and even sizes, all kernel sizes and strides; both gradients against
+ * finite differences of the forward pass; the same inputs give the same bits.
+ *
+ * Buffers have exactly the documented sizes, so that the address sanitizer sees an overrun, and
+ * start as NaN wherever the documentation promises nothing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/nn/conv.h"
+#include "core/nn/rng.h"
+
+struct shape {
+    int h, w, cin, cout, k, stride;
+};
+
+/* One convolution with random operands; x and dy are unpadded copies of xpad and dypad. */
+struct problem {
+    struct conv c;
+    float *x, *xpad, *dy, *dypad, *w, *packed, *y, *dx, *dw, *scratch;
+};
+
+static float *floats_new(size_t count, float value)
+{
+    void *p = NULL;
+
+    assert_int_equal(posix_memalign(&p, 64, count * sizeof(float) + !count), 0);
+    for (size_t i = 0; i < count; i++)
+        ((float *)p)[i] = value;
+    return p;
+}
+
+static float *floats_random(size_t count, struct rng *r)
+{
+    float *p = floats_new(count, 0.0f);
+
+    for (size_t i = 0; i < count; i++)
+        p[i] = 2.0f * rng_uniform(r) - 1.0f;
+    return p;
+}
+
+/* A padded copy in `padded_floats` floats: zeros around, NaN in the slack behind. */
+static float *floats_padded(const float *from, int height, int width, int channels, int border,
+                            size_t padded_floats)
+{
+    size_t row = (size_t)(width + 2 * border) * (size_t)channels;
+    size_t run = (size_t)width * (size_t)channels;
+    float *to = floats_new(padded_floats, NAN);
+
+    memset(to, 0, row * (size_t)(height + 2 * border) * sizeof *to);
+    for (int i = 0; i < height; i++)
+        memcpy(to + (size_t)(i + border) * row + border * channels, from + (size_t)i * run,
+               run * sizeof *to);
+    return to;
+}
+
+static size_t x_floats(const struct conv *c)
+{
+    return (size_t)(c->h * c->w * c->cin);
+}
+
+static size_t y_floats(const struct conv *c)
+{
+    return (size_t)(c->oh * c->ow * c->cout);
+}
+
+static void problem_init(struct problem *p, const struct shape *s, enum conv_isa isa)
+{
+    struct conv *c = &p->c;
+    struct rng r;
+
+    rng_init(&r, 42, (uint64_t)(s->h * 1000 + s->w));
+    assert_int_equal(conv_init(c, s->h, s->w, s->cin, s->cout, s->k, s->stride, isa), 0);
+    assert_int_equal(c->oh, (s->h + s->stride - 1) / s->stride);
+    assert_int_equal(c->ow, (s->w + s->stride - 1) / s->stride);
+    p->x = floats_random(x_floats(c), &r);
+    p->dy = floats_random(y_floats(c), &r);
+    p->w = floats_random(conv_weight_floats(c), &r);
+    p->xpad = floats_padded(p->x, c->h, c->w, c->cin, c->k / 2, conv_xpad_floats(c));
+    p->dypad = floats_padded(p->dy, c->oh, c->ow, c->cout, c->k / 2, conv_dypad_floats(c));
+    p->packed = floats_new(conv_packed_floats(c), NAN);
+    p->scratch = floats_new(conv_scratch_floats(c), NAN);
+    p->y = floats_new(y_floats(c), NAN);
+    p->dx = floats_new(x_floats(c), NAN);
+    p->dw = floats_new(conv_weight_floats(c), 0.5f); /* gradients are added to what is there */
+}
+
+static void problem_release(struct problem *p)
+{
+    float *all[] = {p->x, p->xpad, p->dy, p->dypad, p->w, p->packed, p->y, p->dx, p->dw,
+                    p->scratch};
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+static void problem_run(struct problem *p)
+{
+    conv_pack(&p->c, p->w, p->packed);
+    conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
+    conv_backward_data(&p->c, p->dypad, p->packed, p->dx, p->scratch);
+    conv_backward_weights(&p->c, p->xpad, p->dypad, p->dw, p->scratch);
+}
+
+/* Sums in double, each with the sum of the magnitudes that went into it: rounding errors of any
+ * order of summation are in proportion to the latter. */
+struct sums {
+    double *value, *magnitude;
+};
+
+static struct sums sums_new(size_t count)
+{
+    struct sums s = {calloc(count, sizeof(double)), calloc(count, sizeof(double))};
+
+    assert_non_null(s.value);
+    assert_non_null(s.magnitude);
+    return s;
+}
+
+static void sums_add(struct sums *s, size_t i, double a, double b)
+{
+    s->value[i] += a * b;
+    s->magnitude[i] += fabs(a * b);
+}
+
+static void sums_check_and_free(struct sums *s, const float *got, size_t count, double start,
+                                const char *what, const struct problem *p)
+{
+    const struct conv *c = &p->c;
+
+    for (size_t i = 0; i < count; i++) {
+        double want = s->value[i] + start;
+        double error = fabs((double)got[i] - want);
+        if (!(error <= 4e-6 * (s->magnitude[i] + fabs(start))))
+            fail_msg("%s[%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d", what, i,
+                     (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k, c->stride);
+    }
+    free(s->value);
+    free(s->magnitude);
+}
+
+/* Adds the products of one output pixel and one tap to all three results. */
+static void tap_add(const struct problem *p, size_t out, size_t in, size_t tap, struct sums *y,
+                    struct sums *dx, struct sums *dw)
+{
+    int cin = p->c.cin, cout = p->c.cout;
+
+    for (int i = 0; i < cin; i++)
+        for (int o = 0; o < cout; o++) {
+            size_t xi = in * (size_t)cin + (size_t)i, yi = out * (size_t)cout + (size_t)o;
+            size_t wi = (tap * (size_t)cin + (size_t)i) * (size_t)cout + (size_t)o;
+            sums_add(y, yi, p->x[xi], p->w[wi]);
+            sums_add(dx, xi, p->dy[yi], p->w[wi]);
+            sums_add(dw, wi, p->x[xi], p->dy[yi]);
+        }
+}
+
+static void problem_check(const struct problem *p)
+{
+    const struct conv *c = &p->c;
+    struct sums y = sums_new(y_floats(c)), dx = sums_new(x_floats(c));
+    struct sums dw = sums_new(conv_weight_floats(c));
+
+    for (int out = 0; out < c->oh * c->ow; out++)
+        for (int tap = 0; tap < c->k * c->k; tap++) {
+            int row = out / c->ow * c->stride + tap / c->k - c->k / 2;
+            int col = out % c->ow * c->stride + tap % c->k - c->k / 2;
+            if (row >= 0 && row < c->h && col >= 0 && col < c->w)
+                tap_add(p, (size_t)out, (size_t)(row * c->w + col), (size_t)tap, &y, &dx, &dw);
+        }
+    sums_check_and_free(&y, p->y, y_floats(c), 0.0, "y", p);
+    sums_check_and_free(&dx, p->dx, x_floats(c), 0.0, "dx", p);
+    sums_check_and_free(&dw, p->dw, conv_weight_floats(c), 0.5, "dw", p);
+}
+
+static void shape_check(const struct shape *s, enum conv_isa isa)
+{
+    struct problem p;
+
+    problem_init(&p, s, isa);
+    problem_run(&p);
+    problem_check(&p);
+    problem_release(&p);
+}
+
+/* Channel counts on both sides of every vector width, and the first layer's 1 and 3. */
+static void all_small_shapes(void **state)
+{
+    static const int sizes[][2] = {{1, 1}, {2, 3}, {5, 7}, {8, 14}, {3, 33}};
+    static const int channels[][2] = {{1, 16}, {3, 16}, {3, 5}, {16, 16}, {16, 32}, {32, 16},
+                                      {8, 8}, {4, 12}, {17, 24}, {48, 80}};
+    (void)state;
+
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+            for (size_t j = 0; j < sizeof channels / sizeof channels[0]; j++)
+                for (int k = 1; k <= 7; k += 2)
+                    for (int stride = 1; stride <= 2; stride++) {
+                        if (k > 3 && channels[j][0] > 8 && channels[j][1] > 16)
+                            continue; /* the general path: seen already, and slow to check */
+                        struct shape s = {sizes[i][0], sizes[i][1], channels[j][0],
+                                          channels[j][1], k, stride};
+                        shape_check(&s, isa);
+                    }
+}
+
+/* The networks' own layers, and every width: each tail of a row has its own kernel. */
+static void all_layers_of_the_networks(void **state)
+{
+    static const struct shape shapes[] = {
+        {32, 32, 3, 16, 3, 1},  {32, 32, 16, 16, 3, 1}, {32, 32, 16, 32, 3, 2},
+        {16, 16, 32, 32, 3, 1}, {16, 16, 32, 64, 3, 2}, {8, 8, 64, 64, 3, 1},
+        {28, 28, 1, 16, 3, 1},  {28, 28, 16, 16, 3, 1}, {14, 14, 32, 32, 3, 1},
+        {14, 14, 32, 64, 3, 2}, {7, 7, 64, 64, 3, 1},   {4, 4, 256, 256, 3, 1},
+        {4, 4, 256, 512, 3, 2}, {32, 32, 16, 32, 1, 2},
+    };
+    (void)state;
+
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+            shape_check(&shapes[i], isa);
+        for (int width = 1; width <= 40; width++)
+            for (int stride = 1; stride <= 2; stride++) {
+                struct shape s = {3, width, 16, width % 3 ? 16 : 32, 3, stride};
+                shape_check(&s, isa);
+            }
+    }
+}
+
+/* sum(y * dy), the loss whose gradients problem_run computes. */
+static double problem_loss(struct problem *p)
+{
+    double loss = 0.0;
+
+    conv_pack(&p->c, p->w, p->packed);
+    conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
+    for (size_t i = 0; i < y_floats(&p->c); i++)
+        loss += (double)p->y[i] * (double)p->dy[i];
+    return loss;
+}
+
+/* The loss is linear in `*at`, so that a step as long as 1 has no truncation error. */
+static void slope_check(struct problem *p, float *at, float gradient)
+{
+    float before = *at;
+
+    *at = before + 0.5f;
+    double above = problem_loss(p);
+    *at = before - 0.5f;
+    double below = problem_loss(p);
+    *at = before;
+    if (!(fabs(above - below - (double)gradient) < 1e-4 * (10.0 + fabs(above))))
+        fail_msg("the slope is %g, the gradient %g", above - below, (double)gradient);
+}
+
+static void gradients_are_finite_differences(void **state)
+{
+    static const struct shape shapes[] = {
+        {7, 9, 16, 32, 3, 1}, {7, 9, 16, 32, 3, 2}, {6, 8, 3, 16, 3, 1},
+        {6, 5, 4, 6, 5, 2},   {5, 6, 7, 3, 1, 2},
+    };
+    (void)state;
+
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            struct problem p;
+            problem_init(&p, &shapes[i], isa);
+            problem_run(&p);
+            int pad = p.c.k / 2, row = p.c.w + 2 * pad, run = p.c.w * p.c.cin;
+            for (size_t n = 0; n < x_floats(&p.c); n += 5) {
+                int y = (int)n / run + pad, rest = (int)n % run + pad * p.c.cin;
+                slope_check(&p, p.xpad + y * row * p.c.cin + rest, p.dx[n]);
+            }
+            for (size_t n = 0; n < conv_weight_floats(&p.c); n += 7)
+                slope_check(&p, p.w + n, p.dw[n] - 0.5f);
+            problem_release(&p);
+        }
+}
+
+static void the_same_inputs_give_the_same_bits(void **state)
+{
+    static const struct shape shapes[] = {
+        {15, 13, 16, 32, 3, 1}, {15, 13, 32, 16, 3, 2}, {9, 9, 5, 7, 3, 1}};
+    (void)state;
+
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            struct problem a, b;
+            problem_init(&a, &shapes[i], isa);
+            problem_init(&b, &shapes[i], isa);
+            problem_run(&a);
+            problem_run(&b);
+            assert_memory_equal(a.y, b.y, y_floats(&a.c) * sizeof(float));
+            assert_memory_equal(a.dx, b.dx, x_floats(&a.c) * sizeof(float));
+            assert_memory_equal(a.dw, b.dw, conv_weight_floats(&a.c) * sizeof(float));
+            problem_release(&a);
+            problem_release(&b);
+        }
+}
+
+static void misuse_is_refused(void **state)
+{
+    static const struct shape wrong[] = {
+        {0, 8, 3, 16, 3, 1}, {8, 0, 3, 16, 3, 1}, {8, 8, 0, 16, 3, 1}, {8, 8, 3, 0, 3, 1},
+        {8, 8, 3, 16, 2, 1}, {8, 8, 3, 16, 9, 1}, {8, 8, 3, 16, 3, 3}, {8, 8, 3, 16, 3, 0},
+        {8, 8, 3, 16, -1, 1},
+    };
+    struct conv c;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_int_equal(conv_init(&c, wrong[i].h, wrong[i].w, wrong[i].cin, wrong[i].cout,
+                                   wrong[i].k, wrong[i].stride, CONV_ISA_BASELINE),
+                         ERR_INVALID);
+    assert_int_equal(conv_init(&c, 8, 8, 3, 16, 3, 1, CONV_ISA_COUNT), ERR_INVALID);
+    assert_string_equal(conv_isa_name(CONV_ISA_AVX2), "avx2");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_small_shapes),
+        cmocka_unit_test(all_layers_of_the_networks),
+        cmocka_unit_test(gradients_are_finite_differences),
+        cmocka_unit_test(the_same_inputs_give_the_same_bits),
+        cmocka_unit_test(misuse_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
