@@ -25,11 +25,15 @@ struct request;
 
 enum body_kind { BODY_NONE, BODY_MEMORY, BODY_SPOOL };
 
+/* Route limits that the configuration sets. */
+#define LIMIT_UPLOAD UINT64_MAX      /* config.max_upload_bytes */
+#define LIMIT_IMAGE (UINT64_MAX - 1) /* config.max_image_bytes, and 64 KiB for a multipart frame around it */
+
 struct route {
     const char *method;  /* "GET", "POST", "PUT", "DELETE"; HEAD follows GET */
     const char *pattern; /* "/api/v1/jobs/{id}/cancel"; a {name} matches one path segment */
     enum body_kind body;
-    uint64_t max_body_bytes;
+    uint64_t max_body_bytes; /* or LIMIT_*; for BODY_NONE unused: a body up to 64 KiB is ignored */
     void (*handle)(struct request *req);
 };
 
@@ -38,8 +42,14 @@ struct route {
 /* Listens on app->config's address and serves `routes` (borrowed, ends with a zeroed entry).
  * Errors: ERR_INVALID, ERR_IO (address in use), ERR_NOMEM. */
 int http_start(struct http **out, struct app *app, const struct route *routes);
-/* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd. */
+/* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd. Blocks at most
+ * 0.2 s. Handlers that still owe a reply keep their request, which is no longer connected to anyone, until they give
+ * it: go on running the loop while http_owed says so. */
 void http_stop(struct http *h);
+/* Deferred requests whose handler has not replied yet. */
+int http_owed(const struct http *h);
+/* After http_stop, once the loop has closed the handles; accepts NULL. */
+void http_free(struct http *h);
 /* The port really listened on (config may say 0). */
 int http_port(const struct http *h);
 
@@ -49,8 +59,9 @@ const char *request_method(const struct request *req);
 const char *request_path(const struct request *req);
 /* Path parameter, percent-decoded; never NULL for a name in the pattern. */
 const char *request_param(const struct request *req, const char *name);
-/* Query parameter, decoded, or NULL. */
+/* Query parameter, decoded (valid UTF-8 is not promised), or NULL. Of several the first. */
 const char *request_query(struct request *req, const char *name);
+/* Not for a deferred handler: NULL once the client is gone. */
 const char *request_header(struct request *req, const char *name);
 const void *request_body(const struct request *req, size_t *size_bytes);
 /* The spooled body: path of a complete file in the data directory's tmp/; removed when the request is done,

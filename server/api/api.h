@@ -1,0 +1,41 @@
+/*
+ * api.h - the handlers behind the route table (routes.c), one file a resource.
+ *
+ * Each is called once on the loop with the whole body, and replies once: at once, or later from the loop.
+ */
+#ifndef ACCRETED_SERVER_API_API_H
+#define ACCRETED_SERVER_API_API_H
+
+struct request;
+
+/* batches.c */
+void api_batches_put(struct request *req);
+void api_batches_post(struct request *req);
+void api_batches_list(struct request *req);
+void api_batches_get(struct request *req);
+
+/* jobs.c */
+void api_jobs_post(struct request *req);
+void api_jobs_list(struct request *req);
+void api_jobs_get(struct request *req);
+void api_jobs_cancel(struct request *req);
+void api_jobs_metrics(struct request *req);
+
+/* models.c */
+void api_models_list(struct request *req);
+void api_models_get(struct request *req);
+void api_snapshots_list(struct request *req);
+
+/* history.c */
+void api_history_get(struct request *req);
+void api_classes_list(struct request *req);
+
+/* predict.c */
+void api_predict(struct request *req);
+
+/* system.c */
+void api_health(struct request *req);
+void api_page(struct request *req);
+void api_asset(struct request *req);
+
+#endif
