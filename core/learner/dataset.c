@@ -22,7 +22,7 @@ int dataset_init(struct dataset *d, int count, int height, int width, int channe
     /* One spare element, so that an empty data set is no special case. */
     uint8_t *pixels = malloc(bytes + 1);
     int *labels = calloc((size_t)count + 1, sizeof *labels);
-    if (pixels == NULL || labels == NULL) {
+    if (!pixels || !labels) {
         free(pixels);
         free(labels);
         return ERR_NOMEM;

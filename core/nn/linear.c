@@ -28,7 +28,7 @@ void linear_backward(int n, int in, int out, const float *x, const float *w, con
     for (int i = 0; i < n; i++)
         for (int o = 0; o < out; o++)
             db[o] += dy[(size_t)i * (size_t)out + (size_t)o];
-    if (dx != NULL)
+    if (dx)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, in, out, 1.0f, dy, out, w, in,
                     0.0f, dx, in);
 }
