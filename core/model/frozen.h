@@ -1,8 +1,10 @@
 /*
- * frozen.h - a model made ready for inference: batch norm folded into packed convolutions.
+ * frozen.h - a model made ready for inference: weights packed, batch norm reduced to one
+ * multiply-add a value, which the passes between convolutions make anyway.
  *
- * For serving, for evaluation and for teachers. Immutable and shared between threads; each thread brings its own
- * workspace. Batches are walked a few images at a time so that activations stay in the cache.
+ * For serving, for evaluation and for teachers. Immutable and shared between threads; each thread
+ * brings its own workspace. Batches are walked a few images at a time so that activations stay in
+ * the cache while weights are used more than once.
  */
 #ifndef ACCRETED_CORE_MODEL_FROZEN_H
 #define ACCRETED_CORE_MODEL_FROZEN_H

@@ -26,7 +26,7 @@ enum param_kind {
 };
 
 struct param_entry {
-    char name[32]; /* "stem.conv.weight", "stage1.block0.bn2.gamma", "head.weight", "aux1.bias" */
+    char name[32]; /* "stem.conv1.weight", "stage1.block0.bn2.gamma", "head.weight", "aux1.bias" */
     enum param_kind kind;
     int dims[4], ndims;
     size_t offset, count; /* in floats, into the block */

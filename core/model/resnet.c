@@ -9,7 +9,7 @@
 #include "core/err.h"
 #include "core/nn/rng.h"
 
-enum { STEM_CHANNELS = 16, INIT_STREAM = 1 };
+enum { STEM_CHANNELS = 16, INIT_STREAM = 1, PLACE_BYTES = 48 };
 
 static bool spec_valid(const struct resnet_spec *s)
 {
@@ -56,11 +56,12 @@ static void add_layer_entries(struct resnet *net, int layer)
 {
     struct resnet_layer *l = &net->layers[layer];
     const struct conv *c = &l->conv;
-    char place[20];
+    char place[PLACE_BYTES];
     int which;
     layer_place(net, layer, place, sizeof place, &which);
     l->weight = add_entry(&net->params, PARAM_CONV_WEIGHT,
-                          (int[4]){c->k, c->k, c->cin, c->cout}, "%s.conv%d", place, which);
+                          (int[4]){c->k, c->k, c->cin, c->cout}, "%s.conv%d.weight", place,
+                          which);
     l->gamma = add_entry(&net->params, PARAM_BN_GAMMA, (int[4]){c->cout}, "%s.bn%d.gamma", place,
                          which);
     l->beta = add_entry(&net->params, PARAM_BN_BETA, (int[4]){c->cout}, "%s.bn%d.beta", place,
@@ -83,7 +84,7 @@ static void add_running_entries(struct resnet *net)
 {
     for (int i = 0; i < net->layer_count; i++) {
         struct resnet_layer *l = &net->layers[i];
-        char place[20];
+        char place[PLACE_BYTES];
         int which;
         layer_place(net, i, place, sizeof place, &which);
         l->mean = add_entry(&net->params, PARAM_BN_MEAN, (int[4]){l->conv.cout}, "%s.bn%d.mean",

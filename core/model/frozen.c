@@ -1,0 +1,326 @@
+#include "core/model/frozen.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/nn/arena.h"
+#include "core/nn/linear.h"
+#include "core/nn/norm.h"
+#include "core/nn/pool.h"
+
+/* Images that go through a layer together: their activations fit the L2 cache, its weights are read once for all. */
+enum { GROUP = 4 };
+
+struct frozen_layer {
+    float *packed, *scale, *shift;
+};
+
+struct frozen {
+    struct model *model; /* held */
+    struct arena arena;
+    struct frozen_layer *layers;
+};
+
+struct frozen_workspace {
+    struct arena arena;
+    float **xpad; /* a layer; layers of one shape share a buffer */
+    float *y, *block[2], *shortcut, *scratch;
+    float *features[RESNET_HEADS];
+};
+
+/* ---- making ---- */
+
+static int freeze_layer(struct frozen *f, int index)
+{
+    const struct resnet *net = f->model->net;
+    const struct resnet_layer *l = &net->layers[index];
+    const struct param_entry *e = net->params.entries;
+    const float *p = f->model->params;
+    struct frozen_layer *out = &f->layers[index];
+    int c = l->conv.cout;
+    float inv[NORM_MAX_CHANNELS];
+    out->packed = arena_alloc(&f->arena, conv_packed_floats(&l->conv), sizeof(float));
+    out->scale = arena_alloc(&f->arena, (size_t)c, sizeof(float));
+    out->shift = arena_alloc(&f->arena, (size_t)c, sizeof(float));
+    if (!out->packed || !out->scale || !out->shift)
+        return ERR_NOMEM;
+    conv_pack(&l->conv, p + e[l->weight].offset, out->packed);
+    for (int i = 0; i < c; i++)
+        inv[i] = 1.0f / sqrtf(p[e[l->var].offset + i] + NORM_EPSILON);
+    norm_affine(c, p + e[l->gamma].offset, p + e[l->beta].offset, p + e[l->mean].offset, inv,
+                out->scale, out->shift);
+    return 0;
+}
+
+int frozen_new(struct frozen **out, struct model *m)
+{
+    int err = ERR_NOMEM;
+    struct frozen *f = calloc(1, sizeof *f);
+    if (!f)
+        return ERR_NOMEM;
+    f->model = model_hold(m);
+    f->layers = calloc((size_t)m->net->layer_count, sizeof *f->layers);
+    if (!f->layers)
+        goto fail;
+    err = arena_init(&f->arena, (size_t)1 << 32);
+    for (int i = 0; !err && i < m->net->layer_count; i++)
+        err = freeze_layer(f, i);
+    if (err)
+        goto fail;
+    *out = f;
+    return 0;
+fail:
+    frozen_free(f);
+    return err;
+}
+
+void frozen_free(struct frozen *f)
+{
+    if (!f)
+        return;
+    model_release(f->model);
+    arena_release(&f->arena);
+    free(f->layers);
+    free(f);
+}
+
+const struct model *frozen_model(const struct frozen *f)
+{
+    return f->model;
+}
+
+/* A layer's padded input: the buffer of an earlier layer of the same input shape, or a new one. */
+static float *workspace_pad(struct frozen_workspace *ws, const struct resnet *net, int layer)
+{
+    const struct conv *c = &net->layers[layer].conv;
+    for (int i = 0; i < layer; i++) {
+        const struct conv *o = &net->layers[i].conv;
+        if (o->h == c->h && o->w == c->w && o->cin == c->cin && o->k == c->k &&
+            conv_xpad_floats(o) >= conv_xpad_floats(c))
+            return ws->xpad[i];
+    }
+    float *pad = arena_alloc(&ws->arena, conv_xpad_floats(c), sizeof(float));
+    if (pad)
+        memset(pad, 0, conv_xpad_floats(c) * sizeof(float));
+    return pad;
+}
+
+static int workspace_alloc(struct frozen_workspace *ws, const struct resnet *net)
+{
+    size_t image = 0, scratch = 16;
+    for (int i = 0; i < net->layer_count; i++) {
+        const struct conv *c = &net->layers[i].conv;
+        size_t out = (size_t)c->oh * c->ow * c->cout;
+        image = image > out ? image : out;
+        scratch = scratch > conv_scratch_floats(c) ? scratch : conv_scratch_floats(c);
+        ws->xpad[i] = workspace_pad(ws, net, i);
+        if (!ws->xpad[i])
+            return ERR_NOMEM;
+    }
+    ws->y = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
+    ws->block[0] = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
+    ws->block[1] = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
+    ws->shortcut = arena_alloc(&ws->arena, image, sizeof(float));
+    ws->scratch = arena_alloc(&ws->arena, scratch, sizeof(float));
+    for (int h = 0; h < RESNET_HEADS; h++) {
+        ws->features[h] =
+            arena_alloc(&ws->arena, (size_t)GROUP * net->head_features[h], sizeof(float));
+        if (!ws->features[h])
+            return ERR_NOMEM;
+    }
+    return ws->y && ws->block[0] && ws->block[1] && ws->shortcut && ws->scratch ? 0 : ERR_NOMEM;
+}
+
+int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f)
+{
+    const struct resnet *net = f->model->net;
+    int err = ERR_NOMEM;
+    struct frozen_workspace *ws = calloc(1, sizeof *ws);
+    if (!ws)
+        return ERR_NOMEM;
+    ws->xpad = calloc((size_t)net->layer_count, sizeof *ws->xpad);
+    if (ws->xpad)
+        err = arena_init(&ws->arena, (size_t)1 << 32);
+    if (!err)
+        err = workspace_alloc(ws, net);
+    if (err) {
+        frozen_workspace_free(ws);
+        return err;
+    }
+    *out = ws;
+    return 0;
+}
+
+void frozen_workspace_free(struct frozen_workspace *ws)
+{
+    if (!ws)
+        return;
+    arena_release(&ws->arena);
+    free(ws->xpad);
+    free(ws);
+}
+
+/* ---- running ---- */
+
+static size_t image_floats(const struct conv *c)
+{
+    return (size_t)c->oh * c->ow * c->cout;
+}
+
+static void run_conv(const struct frozen *f, struct frozen_workspace *ws, int layer, float *y)
+{
+    conv_forward(&f->model->net->layers[layer].conv, ws->xpad[layer], f->layers[layer].packed, y,
+                 ws->scratch);
+}
+
+/* The stem, for one image: out = relu(bn(conv(x))). */
+static void run_stem(const struct frozen *f, struct frozen_workspace *ws, const float *x,
+                     float *out)
+{
+    const struct conv *c = &f->model->net->layers[0].conv;
+    norm_copy_pad(c->h, c->w, c->cin, c->k / 2, x, ws->xpad[0]);
+    run_conv(f, ws, 0, ws->y);
+    norm_relu(c->oh * c->ow, c->cout, ws->y, f->layers[0].scale, f->layers[0].shift, out);
+}
+
+/* Block k for a group of n images: in and out are their block inputs and outputs. */
+static void run_block(const struct frozen *f, struct frozen_workspace *ws, int k, int n,
+                      const float *in, float *out)
+{
+    const struct resnet_layer *layers = f->model->net->layers;
+    const struct conv *c1 = &layers[2 * k - 1].conv, *c2 = &layers[2 * k].conv;
+    const struct frozen_layer *l1 = &f->layers[2 * k - 1], *l2 = &f->layers[2 * k];
+    size_t in_size = (size_t)c1->h * c1->w * c1->cin, size = image_floats(c2);
+    for (int i = 0; i < n; i++) {
+        norm_copy_pad(c1->h, c1->w, c1->cin, 1, in + i * in_size, ws->xpad[2 * k - 1]);
+        run_conv(f, ws, 2 * k - 1, ws->y + i * size);
+    }
+    for (int i = 0; i < n; i++) {
+        const float *identity = in + i * in_size;
+        norm_relu_pad(c2->h, c2->w, c2->cin, 1, ws->y + i * size, l1->scale, l1->shift,
+                      ws->xpad[2 * k]);
+        run_conv(f, ws, 2 * k, ws->y + i * size);
+        if (c1->stride > 1) {
+            pool_shortcut(c1->h, c1->w, c1->cin, c1->cout, identity, ws->shortcut);
+            identity = ws->shortcut;
+        }
+        norm_add_relu(c2->oh * c2->ow, c2->cout, ws->y + i * size, l2->scale, l2->shift, identity,
+                      out + i * size);
+    }
+}
+
+static void pool_features(const struct frozen *f, struct frozen_workspace *ws, int head, int k,
+                          int n, const float *blocks)
+{
+    const struct conv *c = &f->model->net->layers[2 * k].conv;
+    for (int i = 0; i < n; i++)
+        pool_average(c->oh * c->ow, c->cout, blocks + i * image_floats(c),
+                     ws->features[head] + (size_t)i * c->cout);
+}
+
+/* All pooled features of up to GROUP images into ws->features. */
+static void run_group(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x)
+{
+    const struct resnet *net = f->model->net;
+    const struct resnet_spec *s = &net->spec;
+    int blocks = RESNET_STAGES * s->blocks, turn = 0;
+    for (int i = 0; i < n; i++)
+        run_stem(f, ws, x + (size_t)i * s->height * s->width * s->channels,
+                 ws->block[0] + i * image_floats(&net->layers[0].conv));
+    for (int k = 1; k <= blocks; k++, turn = !turn) {
+        run_block(f, ws, k, n, ws->block[turn], ws->block[!turn]);
+        if (k % s->blocks == 0)
+            pool_features(f, ws, k == blocks ? 0 : k / s->blocks, k, n, ws->block[!turn]);
+    }
+}
+
+static void run_head(const struct frozen *f, struct frozen_workspace *ws, int head, int n,
+                     float *logits)
+{
+    const struct resnet *net = f->model->net;
+    const float *p = f->model->params;
+    linear_forward(n, net->head_features[head], net->spec.classes, ws->features[head],
+                   p + net->params.entries[net->head_weight[head]].offset,
+                   p + net->params.entries[net->head_bias[head]].offset, logits);
+}
+
+void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                    const struct frozen_output *out)
+{
+    const struct resnet_spec *s = &f->model->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    for (int at = 0; at < n; at += GROUP) {
+        int m = n - at < GROUP ? n - at : GROUP;
+        run_group(f, ws, m, x + (size_t)at * image);
+        for (int h = 0; h < RESNET_HEADS; h++)
+            if (out->logits[h])
+                run_head(f, ws, h, m, out->logits[h] + (size_t)at * s->classes);
+        if (out->features)
+            memcpy(out->features + (size_t)at * RESNET_FEATURES, ws->features[0],
+                   (size_t)m * RESNET_FEATURES * sizeof(float));
+    }
+}
+
+/* ---- scores ---- */
+
+/* Cosine of the features with every prototype, into scores (classes). */
+static void prototype_scores(const struct model *m, const float *features, float *scores)
+{
+    double squares = 0;
+    for (int i = 0; i < RESNET_FEATURES; i++)
+        squares += (double)features[i] * features[i];
+    float inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
+    for (int c = 0; c < m->net->spec.classes; c++) {
+        const float *prototype = m->prototypes + (size_t)c * RESNET_FEATURES;
+        float dot = 0;
+        for (int i = 0; i < RESNET_FEATURES; i++)
+            dot += features[i] * prototype[i];
+        scores[c] = dot * inverse;
+    }
+}
+
+static void softmax(int n, float scale, float *z)
+{
+    float top = z[0];
+    double total = 0;
+    for (int i = 1; i < n; i++)
+        top = z[i] > top ? z[i] : top;
+    for (int i = 0; i < n; i++) {
+        z[i] = expf(scale * (z[i] - top));
+        total += z[i];
+    }
+    for (int i = 0; i < n; i++)
+        z[i] = (float)(z[i] / total);
+}
+
+void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
+                          const float *x, float *probabilities)
+{
+    const struct model *m = f->model;
+    const struct resnet_spec *s = &m->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    for (int at = 0; at < n; at += GROUP) {
+        int count = n - at < GROUP ? n - at : GROUP;
+        float *rows = probabilities + (size_t)at * s->classes;
+        run_group(f, ws, count, x + (size_t)at * image);
+        if (m->classifier == CLASSIFIER_HEAD)
+            run_head(f, ws, 0, count, rows);
+        for (int i = 0; i < count; i++) {
+            if (m->classifier == CLASSIFIER_PROTOTYPES)
+                prototype_scores(m, ws->features[0] + (size_t)i * RESNET_FEATURES,
+                                 rows + (size_t)i * s->classes);
+            softmax(s->classes, m->score_scale, rows + (size_t)i * s->classes);
+        }
+    }
+}
+
+void frozen_normalise(const struct frozen *f, const uint8_t *pixels, float *x)
+{
+    const struct model *m = f->model;
+    const struct resnet_spec *s = &m->net->spec;
+    for (int i = 0; i < s->height * s->width; i++)
+        for (int c = 0; c < s->channels; c++, pixels++, x++)
+            *x = (*pixels / 255.0f - m->mean[c]) / m->std[c];
+}

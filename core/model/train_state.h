@@ -1,0 +1,109 @@
+/*
+ * train_state.h - private to train*.c: the workspace of a training step.
+ */
+#ifndef ACCRETED_CORE_MODEL_TRAIN_STATE_H
+#define ACCRETED_CORE_MODEL_TRAIN_STATE_H
+
+#include "core/model/train.h"
+#include "core/nn/arena.h"
+
+/* Per-channel vectors of one batch norm, C floats each; every member computes its own copy from the shared sums, which
+ * saves a barrier. */
+struct norm_vectors {
+    float *mean, *inv, *scale, *shift; /* forward */
+    float *a, *b, *k;                  /* backward: dy = a*dz + b*y + k */
+};
+
+/* What belongs to one layer (convolution and batch norm). */
+struct layer_state {
+    float *packed;          /* weights as the kernels want them */
+    float *y;               /* (batch, pixels, cout) */
+    double *sums;           /* (gang, 4, cout): y, y*y, dz, dz*(y-mean), per member */
+    int xpad, dypad;        /* which padded buffers of a member */
+    struct norm_vectors *norm; /* (gang) */
+};
+
+enum { SUM_Y, SUM_YY, SUM_DZ, SUM_DZY, SUM_COUNT };
+enum { MAX_PADS = 8 };
+
+/* A zero-bordered image buffer; layers share it by shape, but never an input with a gradient. */
+struct pad_shape {
+    enum pad_role { PAD_INPUT, PAD_GRADIENT } role;
+    int h, w, c, pad;
+    size_t floats;
+};
+
+struct member_state {
+    float *pads[MAX_PADS];
+    float *dx;        /* gradient of one image, unpadded */
+    float *shortcut;  /* subsampled identity of one image */
+    float *scratch;   /* of the convolutions */
+    float *gradient;  /* this member's share, trained_count floats */
+    int sync_count;   /* barriers passed */
+};
+
+struct train {
+    const struct resnet *net;
+    struct gang *gang;
+    const atomic_int *command;
+    int gang_size, batch_max, block_count;
+    struct arena arena;
+    struct layer_state *layers;
+    struct member_state *members;
+    struct pad_shape pads[MAX_PADS];
+    int pad_count;
+    float *input;                    /* (batch, h, w, c) */
+    float **blocks;                  /* block_count + 1 outputs a; [0] is the stem's */
+    float *dz_block[2], *dz_inner;   /* gradients before the ReLU of block outputs (two, in turn) and inside blocks */
+    float *features[RESNET_HEADS], *dfeatures[RESNET_HEADS];
+    float *logits[RESNET_HEADS], *dlogits[RESNET_HEADS];
+    float *gradient;
+    int latched[2];                  /* command as member 0 saw it before even and odd barriers */
+};
+
+static inline size_t image_floats(const struct resnet_layer *l)
+{
+    return (size_t)resnet_pixels(l) * l->conv.cout;
+}
+
+static inline float *image_y(struct train *t, int layer, int i)
+{
+    return t->layers[layer].y + (size_t)i * image_floats(&t->net->layers[layer]);
+}
+
+/* Output of block k (0 = stem); it has the shape of the output of layer 2k. */
+static inline float *image_block(struct train *t, int k, int i)
+{
+    return t->blocks[k] + (size_t)i * image_floats(&t->net->layers[2 * k]);
+}
+
+static inline double *member_sums(struct train *t, int layer, int member, int which)
+{
+    int c = t->net->layers[layer].conv.cout;
+    return t->layers[layer].sums + ((size_t)member * SUM_COUNT + which) * c;
+}
+
+/* The head that hangs on block k, or -1: taps on the ends of stages 1 and 2, the main head on the last block. */
+static inline int head_of_block(const struct train *t, int k)
+{
+    int n = t->net->spec.blocks;
+    if (k == 0 || k % n)
+        return -1;
+    return k / n == RESNET_STAGES ? 0 : k / n;
+}
+
+/*
+ * Barrier that also tells all members the same about the command word: member 0 latches it before
+ * the barrier into one of two slots in turn. A slot is written again only after the next barrier,
+ * when everybody has read it. Returns 0 or ERR_CANCELLED.
+ */
+int train_sync(struct train *t, int member);
+
+/* Adds the members' partial sums of one kind in member order. */
+void total_sums(struct train *t, int layer, int which, double *total);
+
+/* Fills and returns the padded input of `layer` for image i. Odd layers open a block and take the
+ * previous block's output; even ones what the batch norm and ReLU inside the block make of y. */
+float *fill_xpad(struct train *t, int member, int layer, int i);
+
+#endif
