@@ -1,8 +1,8 @@
 /*
  * batches.h - rows of the uploaded batches and what they hold.
  *
- * A batch's images lie in up to two pack files (store/pack.h): batches/<hash>.train, deleted when a job's model
- * is published, and batches/<hash>.test, which never trains and is kept until deleted.
+ * A batch's images lie in up to two pack files (store/pack.h): batches/<hash>.train, deleted when a
+ * job's model is published, and batches/<hash>.test, which never trains and is kept until deleted.
  * Read functions run on the loop (reading connection); write functions take the transaction.
  */
 #ifndef ACCRETED_SERVER_STORE_BATCHES_H
@@ -43,11 +43,18 @@ int batches_insert(struct db_txn *txn, struct batch *b);
 /* By name. ERR_MISSING. */
 int batches_get(struct db *db, const char *name, struct batch *out);
 int batches_find_request(struct db *db, const char *request_hash, struct batch *out);
-/* Newest first, ids below `before_id` (0 = from the newest), at most `limit`; *out is an array of *count, release
- * each and free. */
+/* Newest first, ids below `before_id` (0 = from the newest), at most `limit`; *out is an array of
+ * *count, release each and free. */
 int batches_list(struct db *db, int64_t before_id, int limit, struct batch **out, int *count);
-/* Every batch that has test images, for evaluation. */
-int batches_list_test(struct db *db, struct batch **out, int *count);
+/* On the connection at hand. ERR_MISSING. */
+int batches_load(struct db_txn *txn, int64_t id, struct batch *out);
+int batches_load_named(struct db_txn *txn, const char *name, struct batch *out);
+/* Every batch that has test images, oldest first, for evaluation. */
+int batches_load_test(struct db_txn *txn, struct batch **out, int *count);
+/* Every consumed batch that had training images: their files are to be gone. */
+int batches_load_consumed(struct db_txn *txn, struct batch **out, int *count);
+void batches_release(struct batch *batches, int count); /* each, and the array */
+/* ERR_MISSING. `consumed_version` is for "consumed", else 0. */
 int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version);
 
 #endif
