@@ -26,17 +26,17 @@
 
 #include "core/learner/dataset.h"
 #include "core/learner/evaluate.h"
+#include "core/m2kd/teachers.h"
 #include "core/model/model.h"
 #include "core/model/sgd.h"
 
 enum learner_method { METHOD_M2KD, METHOD_FINETUNE };
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
-enum learner_teachers { TEACHERS_ALL, TEACHERS_LAST };
 
 struct learner_options {
     enum learner_method method;
     enum learner_loss loss;
-    enum learner_teachers teachers;
+    enum teachers_which teachers;
     enum classifier classifier;
     bool aux;           /* auxiliary distillation and classification at the taps */
     float lambda;       /* weight of the auxiliary distillation */

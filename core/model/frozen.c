@@ -295,25 +295,36 @@ static void softmax(int n, float scale, float *z)
         z[i] = (float)(z[i] / total);
 }
 
-void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
-                          const float *x, float *probabilities)
+void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                   float *scores)
 {
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
     for (int at = 0; at < n; at += GROUP) {
         int count = n - at < GROUP ? n - at : GROUP;
-        float *rows = probabilities + (size_t)at * s->classes;
+        float *rows = scores + (size_t)at * s->classes;
         run_group(f, ws, count, x + (size_t)at * image);
-        if (m->classifier == CLASSIFIER_HEAD)
+        switch (m->classifier) {
+        case CLASSIFIER_HEAD:
             run_head(f, ws, 0, count, rows);
-        for (int i = 0; i < count; i++) {
-            if (m->classifier == CLASSIFIER_PROTOTYPES)
+            break;
+        case CLASSIFIER_PROTOTYPES:
+            for (int i = 0; i < count; i++)
                 prototype_scores(m, ws->features[0] + (size_t)i * RESNET_FEATURES,
                                  rows + (size_t)i * s->classes);
-            softmax(s->classes, m->score_scale, rows + (size_t)i * s->classes);
+            break;
         }
     }
+}
+
+void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
+                          const float *x, float *probabilities)
+{
+    int classes = f->model->net->spec.classes;
+    frozen_scores(f, ws, n, x, probabilities);
+    for (int i = 0; i < n; i++)
+        softmax(classes, f->model->score_scale, probabilities + (size_t)i * classes);
 }
 
 void frozen_normalise(const struct frozen *f, const uint8_t *pixels, float *x)

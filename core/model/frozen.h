@@ -9,6 +9,8 @@
 #ifndef ACCRETED_CORE_MODEL_FROZEN_H
 #define ACCRETED_CORE_MODEL_FROZEN_H
 
+#include <stdint.h>
+
 #include "core/model/model.h"
 
 struct frozen;
@@ -33,8 +35,12 @@ void frozen_workspace_free(struct frozen_workspace *ws);
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out);
 
-/* Scores of the model's classifier for n images: probabilities (n, classes), rows sum to 1. The softmax of
- * score_scale * logits, or of score_scale * cosine(features, prototypes). */
+/* Raw scores (n, classes) of the model's classifier: the main head's logits, or the cosines of the features with the
+ * prototypes. */
+void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                   float *scores);
+
+/* Probabilities (n, classes), rows sum to 1: softmax(score_scale * score). */
 void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
                           const float *x, float *probabilities);
 

@@ -1,0 +1,173 @@
+#include "core/m2kd/teachers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/m2kd/snapshot.h"
+
+struct teacher {
+    struct frozen *frozen;
+    int first, end; /* the classes it teaches */
+};
+
+struct teachers {
+    int count, member_count, classes;
+    struct teacher *each;
+    struct frozen_workspace **workspaces; /* (member_count) */
+    float **own;                          /* (member_count * RESNET_HEADS): one teacher's logits of a chunk */
+    float *logits[RESNET_HEADS];          /* (batch_max, classes) */
+};
+
+enum { CHUNK = 16 }; /* images a teacher sees at a time */
+
+static int load_teacher(struct teacher *teacher, const char *path, int step, bool teaches_all,
+                        enum conv_isa isa)
+{
+    struct model *m;
+    int err = snapshot_load(&m, path, isa);
+    if (err)
+        return err;
+    if (m->step_count != step + 1) {
+        err = ERR_FORMAT;
+        goto out;
+    }
+    model_step_classes(m, step, &teacher->first, &teacher->end);
+    if (teaches_all)
+        teacher->first = 0;
+    err = frozen_new(&teacher->frozen, m);
+out:
+    model_release(m);
+    return err;
+}
+
+static bool same_network(const struct teachers *t)
+{
+    const struct resnet_spec *a = &frozen_model(t->each[0].frozen)->net->spec;
+    for (int i = 1; i < t->count; i++) {
+        const struct resnet_spec *b = &frozen_model(t->each[i].frozen)->net->spec;
+        if (a->blocks != b->blocks || a->channels != b->channels || a->height != b->height ||
+            a->width != b->width || t->each[i].first != t->each[i - 1].end)
+            return false;
+    }
+    return true;
+}
+
+static int alloc_rows(struct teachers *t, int batch_max)
+{
+    t->workspaces = calloc((size_t)t->member_count, sizeof(struct frozen_workspace *));
+    t->own = calloc((size_t)t->member_count * RESNET_HEADS, sizeof *t->own);
+    if (!t->workspaces || !t->own)
+        return ERR_NOMEM;
+    for (int m = 0; m < t->member_count; m++) {
+        int err = frozen_workspace_new(&t->workspaces[m], t->each[0].frozen);
+        if (err)
+            return err;
+    }
+    for (int i = 0; i < t->member_count * RESNET_HEADS; i++) {
+        t->own[i] = malloc((size_t)CHUNK * t->classes * sizeof(float));
+        if (!t->own[i])
+            return ERR_NOMEM;
+    }
+    for (int h = 0; h < RESNET_HEADS; h++) {
+        t->logits[h] = malloc((size_t)batch_max * t->classes * sizeof(float));
+        if (!t->logits[h])
+            return ERR_NOMEM;
+    }
+    return 0;
+}
+
+int teachers_new(struct teachers **out, const char *const *paths, int count,
+                 enum teachers_which which, int member_count, int batch_max, enum conv_isa isa)
+{
+    struct teachers *t = calloc(1, sizeof *t);
+    if (!t)
+        return ERR_NOMEM;
+    int err = ERR_NOMEM, skip = which == TEACHERS_LAST ? count - 1 : 0;
+    t->count = count - skip;
+    t->member_count = member_count;
+    t->each = calloc((size_t)t->count, sizeof *t->each);
+    if (!t->each)
+        goto fail;
+    for (int i = 0; i < t->count; i++) {
+        err = load_teacher(&t->each[i], paths[skip + i], skip + i, which == TEACHERS_LAST, isa);
+        if (err)
+            goto fail;
+    }
+    t->classes = t->each[t->count - 1].end;
+    err = same_network(t) ? alloc_rows(t, batch_max) : ERR_FORMAT;
+    if (err)
+        goto fail;
+    *out = t;
+    return 0;
+fail:
+    teachers_free(t);
+    return err;
+}
+
+void teachers_free(struct teachers *t)
+{
+    if (!t)
+        return;
+    for (int i = 0; t->each && i < t->count; i++)
+        frozen_free(t->each[i].frozen);
+    for (int m = 0; t->workspaces && m < t->member_count; m++)
+        frozen_workspace_free(t->workspaces[m]);
+    for (int i = 0; t->own && i < t->member_count * RESNET_HEADS; i++)
+        free(t->own[i]);
+    for (int h = 0; h < RESNET_HEADS; h++)
+        free(t->logits[h]);
+    free(t->each);
+    free(t->workspaces);
+    free(t->own);
+    free(t);
+}
+
+/* One teacher's columns of a chunk of images, into the shared rows. */
+static void teach_chunk(struct teachers *t, int member, const struct teacher *teacher, int at,
+                        int n, const float *x, int heads)
+{
+    int own_classes = frozen_model(teacher->frozen)->net->spec.classes;
+    int taught = teacher->end - teacher->first;
+    float **own = &t->own[member * RESNET_HEADS];
+    struct frozen_output out = {.features = NULL};
+    for (int h = 0; h < heads; h++)
+        out.logits[h] = own[h];
+    frozen_forward(teacher->frozen, t->workspaces[member], n, x, &out);
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < n; i++)
+            memcpy(t->logits[h] + (size_t)(at + i) * t->classes + teacher->first,
+                   own[h] + (size_t)i * own_classes + teacher->first,
+                   (size_t)taught * sizeof(float));
+}
+
+void teachers_forward(struct teachers *t, int member, int at, int n, const float *x, bool taps)
+{
+    const struct resnet_spec *s = &frozen_model(t->each[0].frozen)->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    for (int i = 0; i < t->count; i++)
+        for (int j = 0; j < n; j += CHUNK)
+            teach_chunk(t, member, &t->each[i], at + j, n - j < CHUNK ? n - j : CHUNK,
+                        x + (size_t)j * image, taps ? RESNET_HEADS : 1);
+}
+
+const float *teachers_logits(const struct teachers *t, int head, int at)
+{
+    return t->logits[head] + (size_t)at * t->classes;
+}
+
+int teachers_classes(const struct teachers *t)
+{
+    return t->classes;
+}
+
+int teachers_group_count(const struct teachers *t)
+{
+    return t->count;
+}
+
+void teachers_group(const struct teachers *t, int group, int *first, int *end)
+{
+    *first = t->each[group].first;
+    *end = t->each[group].end;
+}
