@@ -28,7 +28,8 @@ struct model {
     _Atomic int references;
 };
 
-/* A model with zeroed parameters and prototypes, one reference. `step_end` is copied.
+/* A model with zeroed parameters, prototypes and mean, std and score_scale 1, classifier head;
+ * one reference. `step_end` is copied.
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
               int step_count, enum conv_isa isa);
@@ -39,7 +40,8 @@ void model_release(struct model *m); /* frees at zero; NULL is fine */
 void model_step_classes(const struct model *m, int step, int *first, int *end);
 
 /* The dense file. Blocks on the disk; errors as container.h, and ERR_FORMAT for inconsistent
- * sections. Every float read is checked to be finite (ERR_CORRUPT). */
+ * sections. No float that is not finite gets in (ERR_CORRUPT, ERR_FORMAT) or out (model_save:
+ * ERR_INVALID, nothing is written). */
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes);
 int model_load(struct model **out, const char *path, enum conv_isa isa);
 

@@ -1,0 +1,125 @@
+/*
+ * model.c - the life of a model and its dense file; see model.h.
+ */
+#include "core/model/model.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/model/model_file.h"
+#include "core/storage/container.h"
+
+#define SECTION_PARAMS CONTAINER_ID('P', 'A', 'R', 'M')
+
+static bool steps_valid(const int *step_end, int step_count, int classes)
+{
+    if (step_count < 1 || step_count > MODEL_MAX_STEPS || step_end[step_count - 1] != classes)
+        return false;
+    for (int i = 0, before = 0; i < step_count; before = step_end[i++])
+        if (step_end[i] <= before)
+            return false;
+    return true;
+}
+
+static int allocate(struct model *m)
+{
+    size_t prototype_floats = (size_t)m->net->spec.classes * (size_t)m->net->head_features[0];
+    m->params = calloc(m->net->params.count, sizeof *m->params);
+    m->prototypes = calloc(prototype_floats, sizeof *m->prototypes);
+    m->step_end = calloc((size_t)m->step_count, sizeof *m->step_end);
+    return m->params && m->prototypes && m->step_end ? 0 : ERR_NOMEM;
+}
+
+int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
+              int step_count, enum conv_isa isa)
+{
+    if (!steps_valid(step_end, step_count, spec->classes))
+        return ERR_INVALID;
+    struct model *m = calloc(1, sizeof *m);
+    if (!m)
+        return ERR_NOMEM;
+    atomic_init(&m->references, 1);
+    m->step_count = step_count;
+    m->score_scale = 1.0f;
+    for (int c = 0; c < MODEL_MAX_CHANNELS; c++)
+        m->std[c] = 1.0f;
+    int err = resnet_new(&m->net, spec, isa);
+    if (!err)
+        err = allocate(m);
+    if (err) {
+        model_release(m);
+        return err;
+    }
+    memcpy(m->step_end, step_end, (size_t)step_count * sizeof *step_end);
+    *out = m;
+    return 0;
+}
+
+struct model *model_hold(struct model *m)
+{
+    atomic_fetch_add_explicit(&m->references, 1, memory_order_relaxed);
+    return m;
+}
+
+void model_release(struct model *m)
+{
+    /* Release, so that this thread's reads are over; acquire, so that the freeing thread comes
+     * after all of them. */
+    if (!m || atomic_fetch_sub_explicit(&m->references, 1, memory_order_acq_rel) != 1)
+        return;
+    resnet_free(m->net);
+    free(m->params);
+    free(m->step_end);
+    free(m->prototypes);
+    free(m);
+}
+
+void model_step_classes(const struct model *m, int step, int *first, int *end)
+{
+    *first = step == 0 ? 0 : m->step_end[step - 1];
+    *end = m->step_end[step];
+}
+
+uint64_t model_dense_bytes(const struct model *m)
+{
+    return (uint64_t)m->net->params.count * sizeof *m->params;
+}
+
+int model_save(const struct model *m, const char *path, uint64_t *out_bytes)
+{
+    struct model_file_spec spec;
+    struct container_section sections[MODEL_FILE_SECTIONS + 1];
+    int err = model_file_describe(m, &spec, sections);
+    if (err)
+        return err;
+    sections[MODEL_FILE_SECTIONS] =
+        (struct container_section){SECTION_PARAMS, model_dense_bytes(m), m->params};
+    return container_write(path, CONTAINER_MODEL, sections, MODEL_FILE_SECTIONS + 1, out_bytes);
+}
+
+int model_load(struct model **out, const char *path, enum conv_isa isa)
+{
+    struct container *c = NULL;
+    struct model *m = NULL;
+    const void *params;
+    int err = container_read(&c, path, CONTAINER_MODEL);
+    if (err)
+        return err;
+    err = model_file_restore(&m, c, isa);
+    if (!err)
+        err = container_find_sized(c, SECTION_PARAMS, model_dense_bytes(m), &params);
+    if (!err && !model_file_finite(params, m->net->params.count))
+        err = ERR_CORRUPT;
+    if (err) {
+        model_release(m);
+        goto out;
+    }
+    memcpy(m->params, params, model_dense_bytes(m));
+    *out = m;
+out:
+    container_free(c);
+    return err;
+}

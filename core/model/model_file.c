@@ -1,0 +1,123 @@
+/*
+ * model_file.c - see model_file.h.
+ */
+#include "core/model/model_file.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/err.h"
+
+#define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
+#define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
+#define SECTION_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
+
+_Static_assert(sizeof(struct model_file_spec) == 64, "SPEC is 64 bytes in the file");
+_Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
+
+bool model_file_finite(const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+static bool positive(float x)
+{
+    return isfinite(x) && x > 0;
+}
+
+/* What a model must satisfy beyond what model_new sees to. */
+static bool scores_valid(const struct model_file_spec *s)
+{
+    if (!positive(s->score_scale) || !model_file_finite(s->mean, MODEL_MAX_CHANNELS))
+        return false;
+    for (int c = 0; c < s->channels; c++)
+        if (!positive(s->std[c]))
+            return false;
+    return s->classifier == CLASSIFIER_HEAD || s->classifier == CLASSIFIER_PROTOTYPES;
+}
+
+static uint64_t prototype_floats(const struct model *m)
+{
+    return (uint64_t)m->net->spec.classes * (uint64_t)m->net->head_features[0];
+}
+
+int model_file_describe(const struct model *m, struct model_file_spec *spec,
+                        struct container_section *sections)
+{
+    const struct resnet_spec *net = &m->net->spec;
+    struct model_file_spec s = {
+        .blocks = net->blocks,
+        .channels = net->channels,
+        .height = net->height,
+        .width = net->width,
+        .classes = net->classes,
+        .step_count = m->step_count,
+        .classifier = m->classifier,
+        .score_scale = m->score_scale,
+    };
+    memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
+    memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
+    if (!scores_valid(&s) || !model_file_finite(m->prototypes, prototype_floats(m)) ||
+        !model_file_finite(m->params, m->net->params.count))
+        return ERR_INVALID;
+
+    *spec = s;
+    sections[0] = (struct container_section){SECTION_SPEC, sizeof *spec, spec};
+    sections[1] = (struct container_section){
+        SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
+    sections[2] = (struct container_section){
+        SECTION_PROTOTYPES, prototype_floats(m) * sizeof *m->prototypes, m->prototypes};
+    return 0;
+}
+
+static int restore_empty(struct model **out, const struct container *c,
+                         const struct model_file_spec *spec, enum conv_isa isa)
+{
+    const void *step_end;
+    if (spec->step_count < 1 || spec->step_count > MODEL_MAX_STEPS)
+        return ERR_FORMAT;
+    int err = container_find_sized(c, SECTION_STEPS,
+                                   (uint64_t)spec->step_count * sizeof(int32_t), &step_end);
+    if (err)
+        return err;
+    const struct resnet_spec net = {spec->blocks, spec->channels, spec->height, spec->width,
+                                    spec->classes};
+    err = model_new(out, &net, step_end, spec->step_count, isa);
+    return err == ERR_INVALID ? ERR_FORMAT : err; /* the file's numbers, not the caller's */
+}
+
+int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa)
+{
+    const void *data;
+    struct model_file_spec spec;
+    struct model *m;
+    int err = container_find_sized(c, SECTION_SPEC, sizeof spec, &data);
+    if (err)
+        return err;
+    memcpy(&spec, data, sizeof spec);
+    err = restore_empty(&m, c, &spec, isa);
+    if (err)
+        return err;
+
+    /* From here the channel count is known to be in range. */
+    err = scores_valid(&spec) ? 0 : ERR_FORMAT;
+    if (!err)
+        err = container_find_sized(c, SECTION_PROTOTYPES,
+                                   prototype_floats(m) * sizeof *m->prototypes, &data);
+    if (!err && !model_file_finite(data, prototype_floats(m)))
+        err = ERR_CORRUPT;
+    if (err) {
+        model_release(m);
+        return err;
+    }
+    memcpy(m->prototypes, data, prototype_floats(m) * sizeof *m->prototypes);
+    memcpy(m->mean, spec.mean, sizeof m->mean);
+    memcpy(m->std, spec.std, sizeof m->std);
+    m->classifier = (enum classifier)spec.classifier;
+    m->score_scale = spec.score_scale;
+    *out = m;
+    return 0;
+}

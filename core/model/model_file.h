@@ -1,0 +1,40 @@
+/*
+ * model_file.h - the sections that model files and snapshots have in common: all of a model but
+ * its parameters. Private to model.c and m2kd/snapshot.c; core/m2kd/SNAPSHOT_FORMAT.md has the
+ * layout.
+ */
+#ifndef ACCRETED_CORE_MODEL_MODEL_FILE_H
+#define ACCRETED_CORE_MODEL_MODEL_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/model/model.h"
+#include "core/storage/container.h"
+
+enum { MODEL_FILE_SECTIONS = 3 }; /* SPEC, STEP, PROT */
+
+/* The SPEC section, as it stands in the file. */
+struct model_file_spec {
+    int32_t blocks, channels, height, width, classes;
+    int32_t step_count, classifier;
+    float score_scale;
+    float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* 0 beyond `channels` */
+};
+
+/* Fills *spec and sections[0..MODEL_FILE_SECTIONS-1], which borrow from `m` and `spec`.
+ * ERR_INVALID when `m` holds what a reader would refuse (a number that is not finite, a standard
+ * deviation or score scale that is not positive): no file is better than an unreadable one. */
+int model_file_describe(const struct model *m, struct model_file_spec *spec,
+                        struct container_section *sections);
+
+/* A new model with everything those sections say and zeroed parameters; one reference.
+ * Errors: ERR_FORMAT (sections missing, of the wrong size or out of range), ERR_CORRUPT (a
+ * float that is not finite), ERR_NOMEM. */
+int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa);
+
+/* Whether none of `count` floats is infinite or not a number. */
+bool model_file_finite(const float *values, size_t count);
+
+#endif
