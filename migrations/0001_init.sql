@@ -57,7 +57,8 @@ CREATE TABLE jobs (
     options       TEXT NOT NULL CHECK (json_valid(options)),
     error_code    TEXT,
     error_detail  TEXT,
-    interruption  TEXT CHECK (interruption IN ('daemon_stopped', 'daemon_crashed')),
+    stopped       INTEGER NOT NULL DEFAULT 0 CHECK (stopped IN (0, 1)), -- told to, not crashed
+    interruption  TEXT CHECK (interruption IN ('daemon_stopped', 'daemon_crashed')), -- the last one
     created_ms    INTEGER NOT NULL,
     started_ms    INTEGER,
     finished_ms   INTEGER,

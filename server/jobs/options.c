@@ -1,0 +1,304 @@
+/*
+ * options.c - see options.h. The table is the whole knowledge; the rest walks it.
+ */
+#include "server/jobs/options.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/model/sgd.h"
+
+enum option_type { OPTION_BOOL, OPTION_INT, OPTION_DEPTH, OPTION_REAL, OPTION_SEED, OPTION_CHOICE };
+
+struct option {
+    const char *name; /* a dot means an object within the object */
+    enum option_type type;
+    size_t offset; /* into struct job_options */
+    double min, max;
+    const char *choices[3]; /* by value of the enum */
+};
+
+#define FIELD(member) offsetof(struct job_options, member)
+
+static const struct option options[] = {
+    {"method", OPTION_CHOICE, FIELD(learner.method), 0, 1, {"m2kd", "finetune"}},
+    {"loss", OPTION_CHOICE, FIELD(learner.loss), 0, 1, {"sigmoid", "softmax"}},
+    {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
+    {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 1, {"head", "prototypes"}},
+    {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
+    {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
+    {"aux_weight", OPTION_REAL, FIELD(learner.aux_weight), 0, 100, {NULL}},
+    {"temperature", OPTION_REAL, FIELD(learner.temperature), 0.1, 100, {NULL}},
+    {"depth", OPTION_DEPTH, FIELD(learner.blocks), 8, 110, {NULL}},
+    {"epochs", OPTION_INT, FIELD(learner.epochs), 1, 10000, {NULL}},
+    {"batch", OPTION_INT, FIELD(learner.batch), 1, 4096, {NULL}},
+    {"lr", OPTION_REAL, FIELD(learner.sgd.lr), 1e-6, 100, {NULL}},
+    {"momentum", OPTION_REAL, FIELD(learner.sgd.momentum), 0, 0.999, {NULL}},
+    {"weight_decay", OPTION_REAL, FIELD(learner.sgd.weight_decay), 0, 1, {NULL}},
+    {"schedule", OPTION_CHOICE, FIELD(learner.sgd.schedule), 0, 1, {"cosine", "step"}},
+    {"lr_later", OPTION_REAL, FIELD(learner.lr_later), 1e-4, 10, {NULL}},
+    {"pad", OPTION_INT, FIELD(learner.view.pad), 0, 16, {NULL}},
+    {"flip", OPTION_BOOL, FIELD(learner.view.flip), 0, 1, {NULL}},
+    {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
+    {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
+    {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
+    {"input.channels", OPTION_INT, FIELD(channels), 1, 3, {NULL}},
+    {"input.height", OPTION_INT, FIELD(height), 8, 512, {NULL}},
+    {"input.width", OPTION_INT, FIELD(width), 8, 512, {NULL}},
+};
+enum { OPTION_COUNT = sizeof options / sizeof options[0] };
+
+int refuse(struct refusal *r, int status, const char *code, const char *format, ...)
+{
+    va_list arguments;
+    r->status = status;
+    snprintf(r->code, sizeof r->code, "%s", code);
+    va_start(arguments, format);
+    vsnprintf(r->detail, sizeof r->detail, format, arguments);
+    va_end(arguments);
+    return ERR_INVALID;
+}
+
+void job_options_default(struct job_options *o)
+{
+    *o = (struct job_options){0};
+    learner_options_default(&o->learner);
+}
+
+/* ---- reading ---- */
+
+static const struct option *option_find(const char *name)
+{
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (strcmp(options[i].name, name) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static int bad_option(const struct option *p, struct refusal *why)
+{
+    switch (p->type) {
+    case OPTION_BOOL:
+        return refuse(why, 422, "bad_option", "Option '%s' must be true or false.", p->name);
+    case OPTION_CHOICE:
+        return refuse(why, 422, "bad_option", "Option '%s' must be \"%s\" or \"%s\".", p->name,
+                      p->choices[0], p->choices[1]);
+    case OPTION_DEPTH:
+        return refuse(why, 422, "bad_option",
+                      "Option '%s' must be 6n+2 (8, 14, 20, 32, ...) from %.0f to %.0f.", p->name,
+                      p->min, p->max);
+    case OPTION_REAL:
+        return refuse(why, 422, "bad_option", "Option '%s' must be a number from %g to %g.",
+                      p->name, p->min, p->max);
+    case OPTION_INT:
+    case OPTION_SEED:
+        return refuse(why, 422, "bad_option", "Option '%s' must be a whole number from %.0f to %.0f.",
+                      p->name, p->min, p->max);
+    }
+    return ERR_INVALID;
+}
+
+static int set_choice(const struct option *p, void *field, const json_t *value)
+{
+    const char *text = json_string_value(value);
+    for (int i = 0; text && i <= (int)p->max; i++) {
+        if (strcmp(p->choices[i], text) == 0) {
+            memcpy(field, &i, sizeof i); /* an enum of non-negative values is as wide as int */
+            return 0;
+        }
+    }
+    return ERR_INVALID;
+}
+
+/* ERR_INVALID when the value's type or range is wrong. */
+static int set_option(struct job_options *o, const struct option *p, const json_t *value)
+{
+    char *field = (char *)o + p->offset;
+    if (p->type == OPTION_BOOL) {
+        if (!json_is_boolean(value))
+            return ERR_INVALID;
+        *(bool *)field = json_is_true(value);
+        return 0;
+    }
+    if (p->type == OPTION_CHOICE)
+        return set_choice(p, field, value);
+    if (p->type == OPTION_REAL ? !json_is_number(value) : !json_is_integer(value))
+        return ERR_INVALID;
+    double number = json_number_value(value);
+    if (!(number >= p->min && number <= p->max))
+        return ERR_INVALID;
+    if (p->type == OPTION_REAL)
+        *(float *)field = (float)number;
+    else if (p->type == OPTION_SEED)
+        *(uint64_t *)field = (uint64_t)json_integer_value(value);
+    else if (p->type == OPTION_INT)
+        *(int *)field = (int)number;
+    else if (((int)number - 2) % 6 == 0)
+        *(int *)field = ((int)number - 2) / 6;
+    else
+        return ERR_INVALID;
+    return 0;
+}
+
+/* Members of one object; `prefix` is "" or "prune.". One level of nesting is all the table has. */
+static int parse_members(struct job_options *o, const json_t *json, const char *prefix,
+                         struct refusal *why)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)json, key, value)
+    {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s", prefix, key);
+        const struct option *p = option_find(name);
+        bool group = !*prefix && (strcmp(key, "prune") == 0 || strcmp(key, "input") == 0);
+        if (group && strcmp(key, "input") == 0 && json_is_null(value))
+            continue; /* as a job without a fixed input shows it */
+        if (group && json_is_object(value)) {
+            snprintf(name, sizeof name, "%s.", key);
+            int err = parse_members(o, value, name, why);
+            if (err)
+                return err;
+            continue;
+        }
+        if (group)
+            return refuse(why, 422, "bad_option", "Option '%s' must be an object.", key);
+        if (!p)
+            return refuse(why, 422, "unknown_option",
+                          "There is no option '%.60s'. See options in job.json of the API's schema.",
+                          name);
+        if (set_option(o, p, value))
+            return bad_option(p, why);
+        o->depth_given |= p->type == OPTION_DEPTH;
+        o->input_given |= p->offset >= FIELD(channels);
+    }
+    return 0;
+}
+
+static int check_input(const struct job_options *o, struct refusal *why)
+{
+    if (o->channels == 2)
+        return refuse(why, 422, "bad_option", "Option 'input.channels' must be 1 or 3.");
+    bool any = o->channels || o->height || o->width;
+    if (any && !(o->channels && o->height && o->width))
+        return refuse(why, 422, "bad_option",
+                      "Option 'input' needs channels, height and width together.");
+    return 0;
+}
+
+int job_options_parse(struct job_options *o, const json_t *json, struct refusal *why)
+{
+    struct job_options parsed = *o;
+    const char *bad;
+    if (json && !json_is_object(json))
+        return refuse(why, 422, "bad_field", "'options' must be an object.");
+    int err = json ? parse_members(&parsed, json, "", why) : 0;
+    if (!err)
+        err = check_input(&parsed, why);
+    if (err)
+        return err;
+    if (learner_options_check(&parsed.learner, &bad))
+        return refuse(why, 422, "bad_option", "Option '%s' is out of range.", bad);
+    *o = parsed;
+    return 0;
+}
+
+/* ---- writing ---- */
+
+/* A float as the shortest decimal that reads back the same: 0.1, not 0.10000000149. */
+static json_t *float_json(float value)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value)
+            break;
+    }
+    return json_real(strtod(text, NULL));
+}
+
+static json_t *option_json(const struct job_options *o, const struct option *p)
+{
+    const char *field = (const char *)o + p->offset;
+    switch (p->type) {
+    case OPTION_BOOL:
+        return json_boolean(*(const bool *)field);
+    case OPTION_INT:
+        return json_integer(*(const int *)field);
+    case OPTION_DEPTH:
+        return json_integer(6 * *(const int *)field + 2);
+    case OPTION_REAL:
+        return float_json(*(const float *)field);
+    case OPTION_SEED:
+        return json_integer((json_int_t) * (const uint64_t *)field);
+    case OPTION_CHOICE: {
+        int choice;
+        memcpy(&choice, field, sizeof choice);
+        return json_string(p->choices[choice]);
+    }
+    }
+    return NULL;
+}
+
+static int put_option(json_t *object, const struct job_options *o, const struct option *p)
+{
+    const char *dot = strchr(p->name, '.');
+    if (!dot)
+        return json_object_set_new(object, p->name, option_json(o, p));
+    char group[32];
+    snprintf(group, sizeof group, "%.*s", (int)(dot - p->name), p->name);
+    json_t *inner = json_object_get(object, group);
+    if (!inner) {
+        inner = json_object();
+        if (json_object_set_new(object, group, inner))
+            return -1;
+    }
+    return json_object_set_new(inner, dot + 1, option_json(o, p));
+}
+
+json_t *job_options_json(const struct job_options *o)
+{
+    json_t *object = json_object();
+    for (int i = 0; object && i < OPTION_COUNT; i++) {
+        bool unset = options[i].offset >= FIELD(channels) && o->channels == 0;
+        int failed = unset ? json_object_set_new(object, "input", json_null())
+                           : put_option(object, o, &options[i]);
+        if (failed) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+int job_options_dump(const struct job_options *o, char **out)
+{
+    json_t *object = job_options_json(o);
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!text)
+        return ERR_NOMEM;
+    *out = text;
+    return 0;
+}
+
+int job_options_load(struct job_options *o, const char *text)
+{
+    struct refusal why;
+    struct job_options loaded;
+    json_t *object = json_loads(text, 0, NULL);
+    if (!object)
+        return ERR_CORRUPT;
+    job_options_default(&loaded);
+    int err = job_options_parse(&loaded, object, &why);
+    json_decref(object);
+    if (err)
+        return ERR_CORRUPT;
+    *o = loaded;
+    return 0;
+}

@@ -1,0 +1,269 @@
+/*
+ * versions.c - see versions.h.
+ */
+#include "server/store/versions.h"
+
+#include <stdlib.h>
+
+#include "server/store/sql.h"
+
+#define COLUMNS                                                                                    \
+    "SELECT version, parent, job, step, active, classes, model_bytes, snapshot_bytes, "            \
+    "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds "           \
+    "FROM versions "
+
+/* The active version and its ancestors. */
+#define CHAIN                                                                                      \
+    "WITH RECURSIVE chain (v, p) AS (SELECT version, parent FROM versions WHERE active = 1 "       \
+    "UNION ALL SELECT version, parent FROM versions JOIN chain ON version = p) "
+
+/* Runs a query and hands each row to `read`, into a growing array of `size`-byte elements. */
+static int read_rows(struct db_txn *t, const char *statement, const struct sql_value *values,
+                     int value_count, size_t size, void (*read)(sqlite3_stmt *s, void *element),
+                     void **out, int *count)
+{
+    sqlite3_stmt *s;
+    char *list = NULL;
+    int n = 0, capacity = 0;
+    int err = sql_query(t, &s, statement, values, value_count);
+    if (err)
+        return err;
+    while ((err = sql_step(t, s)) > 0) {
+        if (n == capacity) {
+            capacity = capacity ? 2 * capacity : 32;
+            char *more = realloc(list, (size_t)capacity * size);
+            if (!more) {
+                err = ERR_NOMEM;
+                break;
+            }
+            list = more;
+        }
+        read(s, list + (size_t)n++ * size);
+    }
+    sqlite3_finalize(s);
+    if (err) {
+        free(list);
+        return err;
+    }
+    *out = list;
+    *count = n;
+    return 0;
+}
+
+/* ---- versions ---- */
+
+static void read_version(sqlite3_stmt *s, void *element)
+{
+    *(struct version *)element = (struct version){
+        .version = sqlite3_column_int64(s, 0),
+        .parent = sqlite3_column_int64(s, 1),
+        .job = sqlite3_column_int64(s, 2),
+        .step = sqlite3_column_int(s, 3),
+        .active = sqlite3_column_int(s, 4) != 0,
+        .classes = sqlite3_column_int(s, 5),
+        .model_bytes = sqlite3_column_int64(s, 6),
+        .snapshot_bytes = sqlite3_column_int64(s, 7),
+        .dense_bytes = sqlite3_column_int64(s, 8),
+        .sparsity = sqlite3_column_double(s, 9),
+        .accuracy_dense = sql_column_real(s, 10),
+        .accuracy_pruned = sql_column_real(s, 11),
+        .created_ms = sqlite3_column_int64(s, 12),
+        .train_seconds = sqlite3_column_double(s, 13),
+    };
+}
+
+static int read_versions(struct db_txn *t, const char *statement, const struct sql_value *values,
+                         int value_count, struct version **out, int *count)
+{
+    void *list;
+    int err = read_rows(t, statement, values, value_count, sizeof **out, read_version, &list,
+                        count);
+    if (!err)
+        *out = list;
+    return err;
+}
+
+static int read_single(struct db_txn *t, const char *statement, const struct sql_value *values,
+                       int value_count, struct version *out)
+{
+    struct version *list;
+    int count;
+    int err = read_versions(t, statement, values, value_count, &list, &count);
+    if (err)
+        return err;
+    if (count == 1)
+        *out = list[0];
+    free(list);
+    return count == 1 ? 0 : ERR_MISSING;
+}
+
+int versions_active(struct db_txn *t, struct version *out)
+{
+    return read_single(t, COLUMNS "WHERE active = 1", SQL_NONE, out);
+}
+
+int versions_get(struct db_txn *t, int64_t version, struct version *out)
+{
+    return read_single(t, COLUMNS "WHERE version = ?1", SQL(sql_int(version)), out);
+}
+
+int versions_list(struct db_txn *t, int64_t before, int limit, struct version **out, int *count)
+{
+    return read_versions(t,
+                         COLUMNS "WHERE ?1 = 0 OR version < ?1 ORDER BY version DESC LIMIT ?2",
+                         SQL(sql_int(before), sql_int(limit)), out, count);
+}
+
+int versions_chain(struct db_txn *t, struct version **out, int *count)
+{
+    return read_versions(t, CHAIN COLUMNS "WHERE version IN (SELECT v FROM chain) ORDER BY step",
+                         SQL_NONE, out, count);
+}
+
+int versions_next(struct db_txn *t, int64_t *out)
+{
+    return sql_get_int(t, out, "SELECT coalesce(max(version), 0) + 1 FROM versions", SQL_NONE);
+}
+
+bool versions_exists(struct db_txn *t, int64_t version)
+{
+    struct version v;
+    return versions_get(t, version, &v) == 0;
+}
+
+/* ---- classes ---- */
+
+static void read_class(sqlite3_stmt *s, void *element)
+{
+    struct class_row *c = element;
+    *c = (struct class_row){
+        .class_index = sqlite3_column_int(s, 0),
+        .since_version = sqlite3_column_int64(s, 2),
+        .step = sqlite3_column_int(s, 3),
+        .test_images = sqlite3_column_int64(s, 4),
+    };
+    sql_column_text(s, 1, c->name, sizeof c->name);
+}
+
+int classes_list(struct db_txn *t, struct class_row **out, int *count)
+{
+    void *list;
+    int err = read_rows(t,
+                        "SELECT class, name, since_version, step, (SELECT coalesce(sum(test_count)"
+                        ", 0) FROM batch_classes WHERE label = name) FROM classes ORDER BY class",
+                        SQL_NONE, sizeof **out, read_class, &list, count);
+    if (!err)
+        *out = list;
+    return err;
+}
+
+int classes_find(struct db_txn *t, const char *name, int *class_index)
+{
+    int64_t found;
+    int err = sql_get_int(t, &found, "SELECT class FROM classes WHERE name = ?1",
+                          SQL(sql_text(name)));
+    if (!err)
+        *class_index = (int)found;
+    return err;
+}
+
+/* ---- measurements ---- */
+
+static void read_score(sqlite3_stmt *s, void *element)
+{
+    *(struct class_score *)element = (struct class_score){
+        .version = sqlite3_column_int64(s, 0),
+        .class_index = sqlite3_column_int(s, 1),
+        .total = sqlite3_column_int64(s, 2),
+        .correct = sqlite3_column_int64(s, 3),
+    };
+}
+
+int evaluations_chain(struct db_txn *t, struct class_score **out, int *count)
+{
+    void *list;
+    int err = read_rows(t,
+                        CHAIN "SELECT version, class, total, correct FROM evaluations "
+                              "WHERE version IN (SELECT v FROM chain) ORDER BY version, class",
+                        SQL_NONE, sizeof **out, read_score, &list, count);
+    if (!err)
+        *out = list;
+    return err;
+}
+
+static void read_cell(sqlite3_stmt *s, void *element)
+{
+    *(struct confusion_cell *)element = (struct confusion_cell){
+        .true_class = sqlite3_column_int(s, 0),
+        .predicted_class = sqlite3_column_int(s, 1),
+        .count = sqlite3_column_int64(s, 2),
+    };
+}
+
+int confusion_list(struct db_txn *t, int64_t version, struct confusion_cell **out, int *count)
+{
+    void *list;
+    int err = read_rows(t,
+                        "SELECT true_class, predicted_class, count FROM confusion "
+                        "WHERE version = ?1 ORDER BY true_class, predicted_class",
+                        SQL(sql_int(version)), sizeof **out, read_cell, &list, count);
+    if (!err)
+        *out = list;
+    return err;
+}
+
+/* ---- writing ---- */
+
+static int insert_row(struct db_txn *t, const struct version *v)
+{
+    int err = sql_run(t, "UPDATE versions SET active = 0 WHERE active = 1", SQL_NONE);
+    if (err)
+        return err;
+    return sql_run(t,
+                   "INSERT INTO versions (version, parent, job, step, active, classes, "
+                   "model_bytes, snapshot_bytes, dense_bytes, sparsity, accuracy_dense, "
+                   "accuracy_pruned, created_ms, train_seconds) "
+                   "VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                   SQL(sql_int(v->version), sql_int_or_null(v->parent), sql_int(v->job),
+                       sql_int(v->step), sql_int(v->classes), sql_int(v->model_bytes),
+                       sql_int(v->snapshot_bytes), sql_int(v->dense_bytes),
+                       sql_real(v->sparsity), sql_real(v->accuracy_dense),
+                       sql_real(v->accuracy_pruned), sql_int(v->created_ms),
+                       sql_real(v->train_seconds)));
+}
+
+/* A class's row of the confusion matrix, and its score. */
+static int insert_measured(struct db_txn *t, int64_t version, const struct evaluation *e, int c)
+{
+    uint32_t total = evaluation_total(e, c);
+    if (total == 0)
+        return 0; /* not measured */
+    int err = sql_run(t,
+                      "INSERT INTO evaluations (version, class, total, correct) "
+                      "VALUES (?1, ?2, ?3, ?4)",
+                      SQL(sql_int(version), sql_int(c), sql_int(total),
+                          sql_int(evaluation_correct(e, c))));
+    for (int predicted = 0; predicted < e->classes && !err; predicted++) {
+        uint32_t cell = e->confusion[(size_t)c * (size_t)e->classes + (size_t)predicted];
+        if (cell)
+            err = sql_run(t,
+                          "INSERT INTO confusion (version, true_class, predicted_class, count) "
+                          "VALUES (?1, ?2, ?3, ?4)",
+                          SQL(sql_int(version), sql_int(c), sql_int(predicted), sql_int(cell)));
+    }
+    return err;
+}
+
+int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,
+                    const struct evaluation *e)
+{
+    int err = insert_row(t, v);
+    for (int c = first; c < v->classes && !err; c++)
+        err = sql_run(t,
+                      "INSERT INTO classes (class, name, since_version, step) "
+                      "VALUES (?1, ?2, ?3, ?4)",
+                      SQL(sql_int(c), sql_text(names[c]), sql_int(v->version), sql_int(v->step)));
+    for (int c = 0; c < v->classes && !err; c++)
+        err = insert_measured(t, v->version, e, c);
+    return err;
+}

@@ -1,0 +1,74 @@
+/*
+ * versions.h - rows of the published versions, the classes, and what was measured on them.
+ *
+ * Functions take the connection: db_reader() on the loop, or the txn of a write function.
+ */
+#ifndef ACCRETED_SERVER_STORE_VERSIONS_H
+#define ACCRETED_SERVER_STORE_VERSIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/learner/learner.h"
+#include "server/store/batches.h"
+#include "server/store/db.h"
+
+struct version {
+    int64_t version, parent; /* parent 0: the first step */
+    int64_t job;
+    int step;                /* from 1 */
+    bool active;
+    int classes;             /* known after it */
+    int64_t model_bytes, snapshot_bytes, dense_bytes;
+    double sparsity;
+    double accuracy_dense, accuracy_pruned; /* over all test images; NaN: there were none */
+    int64_t created_ms;
+    double train_seconds;
+};
+
+struct class_row {
+    int class_index; /* output of the network */
+    char name[LABEL_BYTES];
+    int64_t since_version;
+    int step;
+    int64_t test_images; /* kept for it, in all batches */
+};
+
+struct class_score { /* one class under one version */
+    int64_t version;
+    int class_index;
+    int64_t total, correct;
+};
+
+struct confusion_cell {
+    int true_class, predicted_class;
+    int64_t count;
+};
+
+/* ---- reading; arrays are for the caller to free ---- */
+int versions_active(struct db_txn *t, struct version *out);              /* ERR_MISSING: none yet */
+int versions_get(struct db_txn *t, int64_t version, struct version *out); /* ERR_MISSING */
+/* Newest first, below `before` (0 = from the newest). */
+int versions_list(struct db_txn *t, int64_t before, int limit, struct version **out, int *count);
+/* The chain of parents that ends in the active version, oldest first; empty before the first. */
+int versions_chain(struct db_txn *t, struct version **out, int *count);
+/* A number no version has had, for the next one. */
+int versions_next(struct db_txn *t, int64_t *out);
+bool versions_exists(struct db_txn *t, int64_t version);
+
+/* By output index, 0 .. *count-1. */
+int classes_list(struct db_txn *t, struct class_row **out, int *count);
+int classes_find(struct db_txn *t, const char *name, int *class_index); /* ERR_MISSING */
+
+/* Scores of the active version's chain, by version, then class. */
+int evaluations_chain(struct db_txn *t, struct class_score **out, int *count);
+int confusion_list(struct db_txn *t, int64_t version, struct confusion_cell **out, int *count);
+
+/* ---- writing ---- */
+
+/* The version, its classes first .. v->classes-1 called names[first ..], and what `e` measured; it
+ * becomes the active one. */
+int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,
+                    const struct evaluation *e);
+
+#endif
