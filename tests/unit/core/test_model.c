@@ -1,0 +1,223 @@
+/*
+ * test_model.c - parameter look-up, the life of a model, and its dense file.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/err.h"
+#include "core/model/model.h"
+#include "core/storage/container.h"
+
+static const struct resnet_spec spec = {
+    .blocks = 1, .channels = 3, .height = 8, .width = 9, .classes = 5};
+static const int steps[2] = {2, 5};
+static char path[] = "/tmp/accreted-model-XXXXXX";
+
+static int make_path(void **state)
+{
+    (void)state;
+    int fd = mkstemp(path);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_path(void **state)
+{
+    (void)state;
+    return unlink(path);
+}
+
+static struct model *make(void)
+{
+    struct model *m;
+    assert_int_equal(model_new(&m, &spec, steps, 2, CONV_ISA_BASELINE), 0);
+    resnet_initialise(m->net, 7, m->params);
+    for (int i = 0; i < 5 * 64; i++)
+        m->prototypes[i] = 0.01f * (float)i;
+    for (int c = 0; c < 3; c++) {
+        m->mean[c] = 0.1f * (float)c;
+        m->std[c] = 0.2f + (float)c;
+    }
+    m->classifier = CLASSIFIER_PROTOTYPES;
+    m->score_scale = 12.5f;
+    return m;
+}
+
+static void test_param_find(void **state)
+{
+    (void)state;
+    struct model *m = make();
+    const struct param_entry *e = param_find(&m->net->params, "head.weight");
+    assert_ptr_equal(e, &m->net->params.entries[m->net->head_weight[0]]);
+    assert_null(param_find(&m->net->params, "head"));
+    model_release(m);
+}
+
+static void test_new_refuses_bad_steps(void **state)
+{
+    (void)state;
+    struct model *m = NULL;
+    const int equal[2] = {5, 5}, negative[2] = {-1, 5}, zero[2] = {0, 5}, small[2] = {2, 4};
+    static int many[MODEL_MAX_STEPS + 1];
+    struct resnet_spec wide = spec;
+    wide.classes = MODEL_MAX_STEPS + 1;
+    for (int i = 0; i <= MODEL_MAX_STEPS; i++)
+        many[i] = i + 1;
+    assert_int_equal(model_new(&m, &spec, equal, 2, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_int_equal(model_new(&m, &spec, negative, 2, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_int_equal(model_new(&m, &spec, zero, 2, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_int_equal(model_new(&m, &spec, small, 2, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_int_equal(model_new(&m, &spec, steps, 0, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_int_equal(model_new(&m, &wide, many, MODEL_MAX_STEPS + 1, CONV_ISA_BASELINE),
+                     ERR_INVALID);
+    wide = spec;
+    wide.blocks = 0;
+    assert_int_equal(model_new(&m, &wide, steps, 2, CONV_ISA_BASELINE), ERR_INVALID);
+    assert_null(m);
+}
+
+static void test_life(void **state)
+{
+    (void)state;
+    struct model *m = make();
+    assert_ptr_equal(model_hold(m), m);
+    model_release(m);
+    assert_int_equal(m->step_count, 2); /* still there: the sanitizer would say */
+    int first, end;
+    model_step_classes(m, 0, &first, &end);
+    assert_true(first == 0 && end == 2);
+    model_step_classes(m, 1, &first, &end);
+    assert_true(first == 2 && end == 5);
+    assert_int_equal(model_dense_bytes(m), m->net->params.count * 4);
+    model_release(m);
+    model_release(NULL);
+}
+
+static void test_file_round_trip(void **state)
+{
+    (void)state;
+    struct model *m = make(), *n;
+    uint64_t bytes = 0;
+    assert_int_equal(model_save(m, path, &bytes), 0);
+    assert_true(bytes > model_dense_bytes(m));
+    assert_int_equal(model_load(&n, path, CONV_ISA_BASELINE), 0);
+    assert_memory_equal(&n->net->spec, &spec, sizeof spec);
+    assert_memory_equal(n->params, m->params, model_dense_bytes(m));
+    assert_memory_equal(n->prototypes, m->prototypes, 5 * 64 * sizeof(float));
+    assert_memory_equal(n->mean, m->mean, 3 * sizeof(float));
+    assert_memory_equal(n->std, m->std, 3 * sizeof(float));
+    assert_int_equal(n->step_count, 2);
+    assert_memory_equal(n->step_end, steps, sizeof steps);
+    assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
+    assert_true(n->score_scale == 12.5f);
+    model_release(n);
+    model_release(m);
+}
+
+static void test_save_refuses_what_load_would(void **state)
+{
+    (void)state;
+    struct model *m = make();
+    float *const spots[] = {&m->params[17],    &m->prototypes[3], &m->mean[1],
+                            &m->std[2],        &m->score_scale};
+    for (size_t i = 0; i < sizeof spots / sizeof spots[0]; i++) {
+        float kept = *spots[i];
+        *spots[i] = NAN;
+        assert_int_equal(model_save(m, path, NULL), ERR_INVALID);
+        *spots[i] = INFINITY;
+        assert_int_equal(model_save(m, path, NULL), ERR_INVALID);
+        *spots[i] = kept;
+    }
+    m->std[0] = 0.0f;
+    assert_int_equal(model_save(m, path, NULL), ERR_INVALID);
+    m->std[0] = 1.0f;
+    assert_int_equal(model_save(m, path, NULL), 0);
+    model_release(m);
+}
+
+/* Rewrites the file at `path` with one 32-bit word of one section replaced, checksums right; a
+ * null `word` drops the section. Returns what loading it says. */
+static int load_forged(uint32_t id, size_t at, const void *word)
+{
+    static const uint32_t ids[] = {CONTAINER_ID('S', 'P', 'E', 'C'),
+                                   CONTAINER_ID('S', 'T', 'E', 'P'),
+                                   CONTAINER_ID('P', 'R', 'O', 'T'),
+                                   CONTAINER_ID('P', 'A', 'R', 'M')};
+    struct container *c;
+    struct container_section out[4];
+    int count = 0;
+    unsigned char *copy = NULL;
+    assert_int_equal(container_read(&c, path, CONTAINER_MODEL), 0);
+    for (int i = 0; i < 4; i++) {
+        if (ids[i] == id && !word)
+            continue;
+        assert_int_equal(container_find(c, ids[i], &out[count]), 0);
+        if (ids[i] == id) {
+            copy = malloc(out[count].size_bytes);
+            assert_non_null(copy);
+            memcpy(copy, out[count].data, out[count].size_bytes);
+            memcpy(copy + at * 4, word, 4);
+            out[count].data = copy;
+        }
+        count++;
+    }
+    char forged[sizeof path + 8];
+    snprintf(forged, sizeof forged, "%s.forged", path);
+    assert_int_equal(container_write(forged, CONTAINER_MODEL, out, count, NULL), 0);
+    container_free(c);
+    free(copy);
+    struct model *m = NULL;
+    int err = model_load(&m, forged, CONV_ISA_BASELINE);
+    assert_true((err == 0) == (m != NULL));
+    model_release(m);
+    unlink(forged);
+    return err;
+}
+
+static void test_load_refuses_forged_sections(void **state)
+{
+    (void)state;
+    const uint32_t SPEC = CONTAINER_ID('S', 'P', 'E', 'C'), STEP = CONTAINER_ID('S', 'T', 'E', 'P'),
+                   PROT = CONTAINER_ID('P', 'R', 'O', 'T'), PARM = CONTAINER_ID('P', 'A', 'R', 'M');
+    const float nan = NAN, zero = 0, one = 1;
+    struct model *m = make();
+    assert_int_equal(model_save(m, path, NULL), 0);
+    model_release(m);
+    assert_int_equal(load_forged(PARM, 3, &one), 0);
+    assert_int_equal(load_forged(PARM, 3, &nan), ERR_CORRUPT);
+    assert_int_equal(load_forged(PROT, 5 * 64 - 1, &nan), ERR_CORRUPT);
+    assert_int_equal(load_forged(SPEC, 12, &zero), ERR_FORMAT); /* std[0] */
+    assert_int_equal(load_forged(SPEC, 7, &nan), ERR_FORMAT);   /* score_scale */
+    for (size_t at = 0; at < 7; at++)                           /* blocks .. classifier */
+        for (int k = 0; k < 4; k++) {
+            static const int32_t bad[] = {-1, INT32_MAX, INT32_MIN, 6};
+            assert_int_equal(load_forged(SPEC, at, &bad[k]), ERR_FORMAT);
+        }
+    const int32_t five = 5;
+    assert_int_equal(load_forged(STEP, 0, &five), ERR_FORMAT);
+    assert_int_equal(load_forged(SPEC, 0, NULL), ERR_FORMAT);
+    assert_int_equal(load_forged(STEP, 0, NULL), ERR_FORMAT);
+    assert_int_equal(load_forged(PROT, 0, NULL), ERR_FORMAT);
+    assert_int_equal(load_forged(PARM, 0, NULL), ERR_FORMAT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_param_find),
+        cmocka_unit_test(test_new_refuses_bad_steps),
+        cmocka_unit_test(test_life),
+        cmocka_unit_test(test_file_round_trip),
+        cmocka_unit_test(test_save_refuses_what_load_would),
+        cmocka_unit_test(test_load_refuses_forged_sections),
+    };
+    return cmocka_run_group_tests(tests, make_path, remove_path);
+}
