@@ -1,20 +1,34 @@
 /*
- * conv.c - see conv.h: shapes and sizes, and the im2col + CBLAS path that serves every shape.
+ * conv.c - see conv.h: shapes, sizes, the choice of a kernel, and each pass as sums over windows
+ * (conv_kernels.h).
+ *
+ * Forward: a window is K runs of K*Cin floats of xpad.
+ *
+ * Data gradient: dx[y] sums dy[i] * w[kh] over all y + p = i * stride + kh. For stride 1 that is
+ * a convolution of dypad with the taps in reverse order. For stride 2, rows of one parity (a
+ * phase) meet every second tap only: four phases, each a dense convolution with its share of the
+ * taps, waste nothing. Both are one case here: stride * stride phases.
  */
 #include "core/nn/conv.h"
 
-#include <cblas.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/err.h"
-
-/* Floats readable past the end of a padded image: a kernel's last block of a row may overrun. */
-enum { SLACK_FLOATS = 16 * 64 };
+#include "core/nn/conv_kernels.h"
 
 static const char *const isa_names[CONV_ISA_COUNT] = {
     [CONV_ISA_BASELINE] = "baseline",
     [CONV_ISA_AVX2] = "avx2",
     [CONV_ISA_AVX512] = "avx512",
+};
+
+static const struct conv_kernels *const isa_kernels[CONV_ISA_COUNT] = {
+    [CONV_ISA_BASELINE] = &conv_kernels_baseline,
+#if defined(__x86_64__)
+    [CONV_ISA_AVX2] = &conv_kernels_avx2,
+    [CONV_ISA_AVX512] = &conv_kernels_avx512,
+#endif
 };
 
 enum conv_isa conv_isa_best(void)
@@ -43,31 +57,32 @@ int conv_init(struct conv *c, int h, int w, int cin, int cout, int k, int stride
         .h = h, .w = w, .cin = cin, .cout = cout, .k = k, .stride = stride,
         .oh = (h + stride - 1) / stride,
         .ow = (w + stride - 1) / stride,
+        .kernels = isa_kernels[isa],
     };
     return 0;
+}
+
+/* Whether the kernels can produce `outs` channels. */
+static bool is_direct(const struct conv *c, int outs)
+{
+    return outs % c->kernels->lanes == 0;
 }
 
 static size_t padded_floats(const struct conv *c, int height, int width, int channels)
 {
     int border = c->k / 2 * 2;
 
-    return (size_t)(height + border) * (size_t)(width + border) * (size_t)channels + SLACK_FLOATS;
-}
-
-/* Row length of the im2col matrix. */
-static int patch_floats(const struct conv *c)
-{
-    return c->k * c->k * c->cin;
+    return (size_t)(height + border) * (size_t)(width + border) * (size_t)channels;
 }
 
 size_t conv_weight_floats(const struct conv *c)
 {
-    return (size_t)patch_floats(c) * (size_t)c->cout;
+    return (size_t)(c->k * c->k) * (size_t)c->cin * (size_t)c->cout;
 }
 
 size_t conv_packed_floats(const struct conv *c)
 {
-    return conv_weight_floats(c);
+    return 2 * conv_weight_floats(c);
 }
 
 size_t conv_xpad_floats(const struct conv *c)
@@ -80,97 +95,152 @@ size_t conv_dypad_floats(const struct conv *c)
     return padded_floats(c, c->oh, c->ow, c->cout);
 }
 
-/* The im2col matrix and an unpadded copy of dy. */
 size_t conv_scratch_floats(const struct conv *c)
 {
-    return (size_t)(c->oh * c->ow) * (size_t)(patch_floats(c) + c->cout);
+    return is_direct(c, c->cin) && is_direct(c, c->cout) ? 0 : conv_im2col_scratch_floats(c);
+}
+
+/* The grid of the forward pass and of the weight gradient, y in rows of y_row_floats. */
+static struct conv_windows output_windows(const struct conv *c, int y_row_floats)
+{
+    int row = (c->w + c->k / 2 * 2) * c->cin;
+
+    return (struct conv_windows){
+        .rows = c->oh, .cols = c->ow,
+        .x_row_step = c->stride * row, .x_col_step = c->stride * c->cin,
+        .tap_rows = c->k, .tap_row_step = row, .run_floats = c->k * c->cin,
+        .outs = c->cout,
+        .y_row_step = y_row_floats, .y_col_step = c->cout,
+    };
+}
+
+/* In one dimension, image positions phase, phase + stride, ... : they meet the taps first_tap,
+ * first_tap - stride, ..., and the window of the first of them starts at `start` of dypad. A
+ * phase may meet no tap (1x1 of stride 2): its gradient is zero. */
+struct phase {
+    int first_tap, tap_count, start;
+};
+
+static struct phase phase_of(const struct conv *c, int phase)
+{
+    int p = c->k / 2, last = c->k - 1;
+    int first_tap = last - (last - phase - p + 2 * c->stride * c->k) % c->stride;
+
+    if (first_tap < 0)
+        return (struct phase){0};
+    return (struct phase){
+        .first_tap = first_tap,
+        .tap_count = first_tap / c->stride + 1,
+        .start = p + (phase + p - first_tap) / c->stride,
+    };
+}
+
+/* The grid of one phase of the data gradient: x is dypad there, and y is dx. */
+static struct conv_windows phase_windows(const struct conv *c, int row_phase, int col_phase)
+{
+    int row = (c->ow + c->k / 2 * 2) * c->cout, s = c->stride;
+
+    return (struct conv_windows){
+        .rows = (c->h - row_phase + s - 1) / s, .cols = (c->w - col_phase + s - 1) / s,
+        .x_row_step = row, .x_col_step = c->cout,
+        .tap_rows = phase_of(c, row_phase).tap_count, .tap_row_step = row,
+        .run_floats = phase_of(c, col_phase).tap_count * c->cout,
+        .outs = c->cin,
+        .y_row_step = s * c->w * c->cin, .y_col_step = s * c->cin,
+    };
+}
+
+static void pack_forward(const struct conv *c, const float *w, float *packed)
+{
+    size_t block = (size_t)conv_block_outs(c->kernels->lanes, c->cout), cout = (size_t)c->cout;
+    size_t window = (size_t)(c->k * c->k * c->cin);
+
+    for (size_t o = 0; o < cout; o += block)
+        for (size_t k = 0; k < window; k++, packed += block)
+            memcpy(packed, w + k * cout + o, block * sizeof *packed);
+}
+
+/* One phase of the data gradient: (block of Cin, tap row, tap column, Cout, block). */
+static float *pack_phase(const struct conv *c, const float *w, const struct phase *rows,
+                         const struct phase *cols, float *packed)
+{
+    int block = conv_block_outs(c->kernels->lanes, c->cin), s = c->stride;
+
+    for (int i = 0; i < c->cin; i += block)
+        for (int r = 0; r < rows->tap_count; r++)
+            for (int q = 0; q < cols->tap_count; q++) {
+                int tap = (rows->first_tap - r * s) * c->k + cols->first_tap - q * s;
+                const float *from = w + (ptrdiff_t)(tap * c->cin + i) * c->cout;
+                for (int o = 0; o < c->cout; o++)
+                    for (int b = 0; b < block; b++)
+                        *packed++ = from[(ptrdiff_t)b * c->cout + o];
+            }
+    return packed;
+}
+
+/* All phases, one after the other: each tap is in exactly one. */
+static void pack_backward(const struct conv *c, const float *w, float *packed)
+{
+    for (int a = 0; a < c->stride; a++)
+        for (int b = 0; b < c->stride; b++) {
+            struct phase rows = phase_of(c, a), cols = phase_of(c, b);
+            packed = pack_phase(c, w, &rows, &cols, packed);
+        }
 }
 
 void conv_pack(const struct conv *c, const float *w, float *packed)
 {
-    memcpy(packed, w, conv_weight_floats(c) * sizeof *w);
-}
+    size_t count = conv_weight_floats(c);
 
-/* col (OH*OW, K*K*Cin) from xpad. */
-static void im2col(const struct conv *c, const float *xpad, float *col)
-{
-    size_t run = (size_t)(c->k * c->cin); /* one row of a patch is contiguous in the image */
-    size_t row = (size_t)(c->w + c->k / 2 * 2) * (size_t)c->cin;
-
-    for (int i = 0; i < c->oh; i++)
-        for (int j = 0; j < c->ow; j++) {
-            const float *patch = xpad + (size_t)(i * c->stride) * row + j * c->stride * c->cin;
-            for (int kh = 0; kh < c->k; kh++, patch += row, col += run)
-                memcpy(col, patch, run * sizeof *col);
-        }
-}
-
-/* dy (OH*OW, Cout) from dypad. */
-static void dy_unpad(const struct conv *c, const float *dypad, float *dy)
-{
-    int p = c->k / 2;
-    size_t run = (size_t)(c->ow * c->cout);
-    size_t row = (size_t)((c->ow + 2 * p) * c->cout);
-
-    for (int i = 0; i < c->oh; i++, dy += run)
-        memcpy(dy, dypad + (size_t)(i + p) * row + p * c->cout, run * sizeof *dy);
-}
-
-/* Adds one patch row of dcol, for image row `y` starting at column `x`, clipped to the image. */
-static void dx_add_run(const struct conv *c, const float *run, int y, int x, float *dx)
-{
-    int first = x < 0 ? -x : 0;
-    int last = x + c->k > c->w ? c->w - x : c->k;
-    float *to = dx + ((ptrdiff_t)y * c->w + x) * c->cin;
-
-    for (int n = first * c->cin; n < last * c->cin; n++)
-        to[n] += run[n];
-}
-
-static void col2im(const struct conv *c, const float *col, float *dx)
-{
-    int p = c->k / 2;
-
-    memset(dx, 0, (size_t)(c->h * c->w * c->cin) * sizeof *dx);
-    for (int i = 0; i < c->oh; i++)
-        for (int j = 0; j < c->ow; j++)
-            for (int kh = 0; kh < c->k; kh++, col += c->k * c->cin) {
-                int y = i * c->stride + kh - p;
-                if (y >= 0 && y < c->h)
-                    dx_add_run(c, col, y, j * c->stride - p, dx);
-            }
+    if (is_direct(c, c->cout))
+        pack_forward(c, w, packed);
+    else
+        memcpy(packed, w, count * sizeof *w);
+    if (is_direct(c, c->cin))
+        pack_backward(c, w, packed + count);
+    else
+        memcpy(packed + count, w, count * sizeof *w);
 }
 
 void conv_forward(const struct conv *c, const float *xpad, const float *packed, float *y,
                   float *scratch)
 {
-    int pixels = c->oh * c->ow, patch = patch_floats(c);
-
-    im2col(c, xpad, scratch);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, pixels, c->cout, patch, 1.0f, scratch,
-                patch, packed, c->cout, 0.0f, y, c->cout);
+    if (!is_direct(c, c->cout)) {
+        conv_im2col_forward(c, xpad, packed, y, scratch);
+        return;
+    }
+    struct conv_windows windows = output_windows(c, c->ow * c->cout);
+    c->kernels->sum(&windows, xpad, packed, y);
 }
 
 void conv_backward_data(const struct conv *c, const float *dypad, const float *packed, float *dx,
                         float *scratch)
 {
-    int pixels = c->oh * c->ow, patch = patch_floats(c);
-    float *dy = scratch + (size_t)pixels * (size_t)patch;
+    const float *w = packed + conv_weight_floats(c);
 
-    dy_unpad(c, dypad, dy);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, pixels, patch, c->cout, 1.0f, dy, c->cout,
-                packed, c->cout, 0.0f, scratch, patch);
-    col2im(c, scratch, dx);
+    if (!is_direct(c, c->cin)) {
+        conv_im2col_backward_data(c, dypad, w, dx, scratch);
+        return;
+    }
+    for (int a = 0; a < c->stride; a++)
+        for (int b = 0; b < c->stride; b++) {
+            struct conv_windows windows = phase_windows(c, a, b);
+            size_t start = (size_t)phase_of(c, a).start * (size_t)windows.x_row_step +
+                           (size_t)(phase_of(c, b).start * c->cout);
+            float *corner = dx + (ptrdiff_t)(a * c->w + b) * c->cin;
+            c->kernels->sum(&windows, dypad + start, w, corner);
+            w += (size_t)windows.tap_rows * (size_t)windows.run_floats * (size_t)c->cin;
+        }
 }
 
 void conv_backward_weights(const struct conv *c, const float *xpad, const float *dypad, float *dw,
                            float *scratch)
 {
-    int pixels = c->oh * c->ow, patch = patch_floats(c);
-    float *dy = scratch + (size_t)pixels * (size_t)patch;
-
-    im2col(c, xpad, scratch);
-    dy_unpad(c, dypad, dy);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, patch, c->cout, pixels, 1.0f, scratch,
-                patch, dy, c->cout, 1.0f, dw, c->cout);
+    if (!is_direct(c, c->cout)) {
+        conv_im2col_backward_weights(c, xpad, dypad, dw, scratch);
+        return;
+    }
+    int p = c->k / 2, row = (c->ow + 2 * p) * c->cout;
+    struct conv_windows windows = output_windows(c, row);
+    c->kernels->sum_weights(&windows, xpad, dypad + (size_t)(p * row + p * c->cout), dw);
 }

@@ -9,9 +9,11 @@
  * kernel touches in the L2 cache and takes every boundary test out of the inner loops.
  * Weights are (K,K,Cin,Cout), output channel fastest.
  *
- * Kernels. 3x3 convolutions of stride 1 and 2 have direct kernels, written with vector
- * extensions and compiled for AVX-512, AVX2+FMA and baseline; the best the CPU has is chosen at
- * conv_init (or forced, for tests). Every other shape goes through im2col + CBLAS.
+ * Kernels. Direct kernels, written with vector extensions, are compiled for AVX-512 (vectors of
+ * 16 floats), AVX2+FMA (8) and baseline (4); the best the CPU has is chosen at conv_init (or
+ * forced, for tests). They serve every pass whose output channels (Cout; Cin for the data
+ * gradient) are a multiple of the vector; every other pass goes through im2col + CBLAS, which
+ * the caller keeps on one thread (openblas_set_num_threads).
  *
  * Functions are pure (no globals, no allocation), run on the calling thread, and the same
  * inputs give the same bits on the same kernel.
@@ -42,11 +44,12 @@ int conv_init(struct conv *c, int h, int w, int cin, int cout, int k, int stride
 
 size_t conv_weight_floats(const struct conv *c);  /* K*K*Cin*Cout */
 size_t conv_packed_floats(const struct conv *c);  /* both packed forms together */
-size_t conv_xpad_floats(const struct conv *c);    /* (H+2p)(W+2p)Cin, plus the slack kernels may read */
-size_t conv_dypad_floats(const struct conv *c);   /* (OH+2p)(OW+2p)Cout, plus slack */
+size_t conv_xpad_floats(const struct conv *c);    /* (H+2p)(W+2p)Cin, plus any slack to overread */
+size_t conv_dypad_floats(const struct conv *c);   /* (OH+2p)(OW+2p)Cout, likewise */
 size_t conv_scratch_floats(const struct conv *c); /* per thread; may be 0 */
 
-/* Rearranges weights for the forward and data-gradient kernels; once per step per layer. */
+/* Rearranges weights for the forward and data-gradient kernels; once per step per layer. The
+ * packed form belongs to this shape and instruction set. */
 void conv_pack(const struct conv *c, const float *w, float *packed);
 
 /* y (OH,OW,Cout) = x * w; overwritten. All pointers 64-byte aligned, no aliasing. */
