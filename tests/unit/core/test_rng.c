@@ -1,4 +1,4 @@
-/* Random streams: known answers, jumping equals drawing, ranges without bias, the normal's shape. */
+/* Random streams: known answers, jumping equals drawing, unbiased ranges, the normal's shape. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

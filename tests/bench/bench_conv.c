@@ -1,0 +1,145 @@
+/*
+ * bench_conv - GFLOP/s of the convolution kernels on one core, a table: a row for each layer
+ * shape of the networks, a column for each pass.
+ *
+ *   bench_conv [avx512|avx2|baseline]     default: the best this CPU has
+ *
+ * Each figure is the best of several runs over a few images that stay in cache, as they do in a
+ * training step; the nominal operations (2 per multiplication of the plain loop) over the time.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/nn/conv.h"
+
+enum { RUNS = 9, IMAGES = 2 };
+static const double RUN_FLOP = 1e9;
+
+struct buffers {
+    float *x[IMAGES], *dy[IMAGES], *w, *packed, *y, *dx, *dw, *scratch;
+};
+
+enum pass { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, PASS_COUNT };
+
+static double now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static float *floats_new(size_t count)
+{
+    float *p = aligned_alloc(64, (count * sizeof(float) + 64) / 64 * 64);
+
+    if (!p)
+        abort();
+    for (size_t i = 0; i < count; i++)
+        p[i] = (float)(i % 17) / 17.0f - 0.5f;
+    return p;
+}
+
+static void buffers_init(struct buffers *b, const struct conv *c)
+{
+    for (int i = 0; i < IMAGES; i++) {
+        b->x[i] = floats_new(conv_xpad_floats(c));
+        b->dy[i] = floats_new(conv_dypad_floats(c));
+    }
+    b->w = floats_new(conv_weight_floats(c));
+    b->packed = floats_new(conv_packed_floats(c));
+    b->y = floats_new((size_t)(c->oh * c->ow * c->cout));
+    b->dx = floats_new((size_t)(c->h * c->w * c->cin));
+    b->dw = floats_new(conv_weight_floats(c));
+    b->scratch = floats_new(conv_scratch_floats(c));
+    conv_pack(c, b->w, b->packed);
+}
+
+static void buffers_release(struct buffers *b)
+{
+    for (int i = 0; i < IMAGES; i++) {
+        free(b->x[i]);
+        free(b->dy[i]);
+    }
+    free(b->w);
+    free(b->packed);
+    free(b->y);
+    free(b->dx);
+    free(b->dw);
+    free(b->scratch);
+}
+
+static void pass_run(const struct conv *c, struct buffers *b, enum pass pass, int image)
+{
+    switch (pass) {
+    case FORWARD:
+        conv_forward(c, b->x[image], b->packed, b->y, b->scratch);
+        break;
+    case BACKWARD_DATA:
+        conv_backward_data(c, b->dy[image], b->packed, b->dx, b->scratch);
+        break;
+    case BACKWARD_WEIGHTS:
+        conv_backward_weights(c, b->x[image], b->dy[image], b->dw, b->scratch);
+        break;
+    case PASS_COUNT:
+        break;
+    }
+}
+
+static double pass_gflops(const struct conv *c, struct buffers *b, enum pass pass)
+{
+    double flop = 2.0 * c->oh * c->ow * (double)conv_weight_floats(c), best_s = 1e9;
+    int images = (int)(RUN_FLOP / flop) + 1;
+
+    for (int run = 0; run < RUNS; run++) {
+        double start_s = now_s();
+        for (int i = 0; i < images; i++)
+            pass_run(c, b, pass, i % IMAGES);
+        double took_s = now_s() - start_s;
+        if (took_s < best_s)
+            best_s = took_s;
+    }
+    return flop * images / best_s * 1e-9;
+}
+
+static enum conv_isa isa_parse(const char *name)
+{
+    for (enum conv_isa isa = 0; isa < CONV_ISA_COUNT; isa++)
+        if (strcmp(name, conv_isa_name(isa)) == 0)
+            return isa;
+    return CONV_ISA_COUNT;
+}
+
+int main(int argc, char **argv)
+{
+    static const int shapes[][6] = { /* h, w, cin, cout, k, stride */
+        {32, 32, 3, 16, 3, 1},  {32, 32, 16, 16, 3, 1}, {32, 32, 16, 32, 3, 2},
+        {16, 16, 32, 32, 3, 1}, {16, 16, 32, 64, 3, 2}, {8, 8, 64, 64, 3, 1},
+        {28, 28, 1, 16, 3, 1},  {28, 28, 16, 16, 3, 1}, {28, 28, 16, 32, 3, 2},
+        {14, 14, 32, 32, 3, 1}, {14, 14, 32, 64, 3, 2}, {7, 7, 64, 64, 3, 1},
+        {32, 32, 64, 64, 3, 1}, {16, 16, 128, 128, 3, 1}, {8, 8, 256, 256, 3, 1},
+        {4, 4, 512, 512, 3, 1}, {16, 16, 128, 256, 3, 2}, {32, 32, 64, 128, 1, 2},
+    };
+    enum conv_isa isa = argc > 1 ? isa_parse(argv[1]) : conv_isa_best();
+
+    printf("GFLOP/s on one core\n%-28s %9s %9s %9s\n", "h x w, cin->cout, k, stride", "forward",
+           "data", "weights");
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const int *s = shapes[i];
+        struct conv c;
+        struct buffers b;
+        if (conv_init(&c, s[0], s[1], s[2], s[3], s[4], s[5], isa)) {
+            fprintf(stderr, "bench_conv: this CPU has no such instruction set\n");
+            return 1;
+        }
+        buffers_init(&b, &c);
+        printf("%2d x %2d, %3d->%3d, %d, %d %*s", c.h, c.w, c.cin, c.cout, c.k, c.stride, 5, "");
+        for (enum pass pass = 0; pass < PASS_COUNT; pass++)
+            printf(" %9.0f", pass_gflops(&c, &b, pass));
+        printf("\n");
+        buffers_release(&b);
+    }
+    return 0;
+}
