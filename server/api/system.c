@@ -1,0 +1,71 @@
+/*
+ * system.c - health, and the embedded pages.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "server/api/api.h"
+#include "server/app.h"
+#include "server/assets.h"
+#include "server/http/http.h"
+
+/* Live and ready are one here: the socket listens only after the model is loaded. */
+void api_health(struct request *req)
+{
+    reply_json(req, 200,
+               json_pack("{s:s, s:s, s:b, s:b}", "status", "ok", "version", ACCRETED_VERSION,
+                         "live", 1, "ready", 1));
+}
+
+static const char *content_type_of(const char *name)
+{
+    static const struct {
+        const char *suffix, *type;
+    } types[] = {
+        {".html", "text/html; charset=utf-8"},  {".css", "text/css; charset=utf-8"},
+        {".js", "text/javascript; charset=utf-8"}, {".json", "application/json"},
+        {".svg", "image/svg+xml"},              {".png", "image/png"},
+        {".ico", "image/x-icon"},
+    };
+    const char *suffix = strrchr(name, '.');
+    for (size_t i = 0; suffix && i < sizeof types / sizeof *types; i++) {
+        if (strcmp(suffix, types[i].suffix) == 0)
+            return types[i].type;
+    }
+    return "application/octet-stream";
+}
+
+static void send_asset(struct request *req, const char *name)
+{
+    const struct asset *asset = assets_find(name);
+    if (!asset) {
+        reply_problem(req, 404, "not_found", "There is no such page.");
+        return;
+    }
+    char etag[24];
+    snprintf(etag, sizeof etag, "\"%016jx\"",
+             (uintmax_t)XXH3_64bits(asset->data, asset->size_bytes));
+    reply_header(req, "ETag", etag);
+    reply_header(req, "Cache-Control", "no-cache");
+    reply_header(req, "Content-Security-Policy",
+                 "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'");
+    reply_header(req, "Referrer-Policy", "no-referrer");
+    const char *known = request_header(req, "If-None-Match");
+    if (known && strcmp(known, etag) == 0)
+        reply_static(req, 304, NULL, NULL, 0);
+    else
+        reply_static(req, 200, content_type_of(name), asset->data, asset->size_bytes);
+}
+
+void api_page(struct request *req)
+{
+    send_asset(req, "web/index.html");
+}
+
+void api_asset(struct request *req)
+{
+    char name[600];
+    snprintf(name, sizeof name, "web/%s", request_param(req, "file"));
+    send_asset(req, name);
+}

@@ -1,0 +1,114 @@
+/*
+ * connection.c - the TCP connections and their deadlines.
+ *
+ * libmicrohttpd's own time-out is on inactivity, so a byte now and then holds a connection for ever. Once a second
+ * every connection is held against a deadline of its state and cut with shutdown(), which libmicrohttpd then notices.
+ */
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "server/app.h"
+#include "server/http/internal.h"
+#include "server/log.h"
+
+enum {
+    HEADER_DEADLINE_MS = 30000, /* from the connect, or from the last reply */
+    BODY_GRACE_MS = 30000,      /* then at least BODY_BYTES_PER_S on average */
+    BODY_BYTES_PER_S = 1024,
+    DRAIN_MS = 10000,
+    SEND_GRACE_MS = 60000,
+};
+
+void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                       enum MHD_ConnectionNotificationCode code)
+{
+    struct http *h = cls;
+    struct connection *c = *socket_context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        c = calloc(1, sizeof *c);
+        *socket_context = c;
+        if (!c)
+            return; /* its requests are refused for want of it */
+        *c = (struct connection){.http = h, .fd = info->connect_fd, .next = h->connections};
+        if (c->next)
+            c->next->prev = c;
+        h->connections = c;
+        connection_enter(c, CONNECTION_WAITING);
+    } else if (c) {
+        if (c->linger && !h->stopping)
+            linger_start(h, c->fd);
+        if (c->next)
+            c->next->prev = c->prev;
+        if (c->prev)
+            c->prev->next = c->next;
+        else
+            h->connections = c->next;
+        free(c);
+        *socket_context = NULL;
+    }
+}
+
+struct connection *connection_of(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+void connection_enter(struct connection *c, enum connection_state state)
+{
+    c->state = state;
+    c->since_ms = uv_now(c->http->app->loop);
+    if (state == CONNECTION_WAITING) {
+        c->receiving_ms = 0;
+        c->received = 0;
+        c->drain_until_ms = 0;
+    }
+}
+
+void connection_drain(struct connection *c)
+{
+    if (c->drain_until_ms == 0)
+        c->drain_until_ms = uv_now(c->http->app->loop) + DRAIN_MS;
+}
+
+void connection_send(struct connection *c, size_t reply_bytes)
+{
+    connection_enter(c, CONNECTION_SENDING);
+    c->send_until_ms = c->since_ms + SEND_GRACE_MS + reply_bytes; /* 1 byte a ms, about the rate above */
+}
+
+static bool is_overdue(const struct connection *c, uint64_t now)
+{
+    switch (c->state) {
+    case CONNECTION_WAITING:
+        return now - c->since_ms > HEADER_DEADLINE_MS;
+    case CONNECTION_RECEIVING:
+        if (c->drain_until_ms != 0)
+            return now > c->drain_until_ms;
+        return c->receiving_ms > BODY_GRACE_MS &&
+               c->received < c->receiving_ms / 1000 * BODY_BYTES_PER_S;
+    case CONNECTION_HANDLING:
+        return false;
+    case CONNECTION_SENDING:
+        return now > c->send_until_ms;
+    }
+    return false;
+}
+
+void connections_sweep(struct http *h)
+{
+    uint64_t now = uv_now(h->app->loop);
+    for (struct connection *c = h->connections; c; c = c->next) {
+        if (c->suspended)
+            continue;
+        if (c->state == CONNECTION_RECEIVING)
+            c->receiving_ms += 1000;
+        if (is_overdue(c, now)) {
+            log_debug("connection cut: too slow");
+            shutdown(c->fd, SHUT_RDWR);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+/*
+ * guard.c - one walk over the headers, then the rules in order.
+ */
+#include "server/http/guard.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/http/router.h"
+
+struct facts {
+    int hosts, lengths, encodings, origins;
+    const char *host, *length, *encoding, *origin;
+    bool malformed; /* a name that is no token, or a control character in a value */
+};
+
+static bool is_token(const char *name)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    return *name && name[strspn(name, token)] == '\0';
+}
+
+static bool has_control(const char *value)
+{
+    for (const unsigned char *p = (const unsigned char *)value; *p; p++) {
+        if ((*p < 0x20 && *p != '\t') || *p == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+static void note(const char *name, const char *wanted, const char *value, int *count,
+                 const char **first)
+{
+    if (strcasecmp(name, wanted) != 0)
+        return;
+    if ((*count)++ == 0)
+        *first = value ? value : "";
+}
+
+static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    (void)kind;
+    struct facts *f = cls;
+    f->malformed |= !is_token(name) || (value && has_control(value));
+    note(name, "Host", value, &f->hosts, &f->host);
+    note(name, "Content-Length", value, &f->lengths, &f->length);
+    note(name, "Transfer-Encoding", value, &f->encodings, &f->encoding);
+    note(name, "Origin", value, &f->origins, &f->origin);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_argument(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    (void)kind;
+    (void)name;
+    char decoded[GUARD_URI_BYTES + 1];
+    bool *bad = cls;
+    *bad |= value && !percent_decode(decoded, sizeof decoded, value, strlen(value));
+    return MHD_YES;
+}
+
+/* Splits "name", "name:port" or "[v6]:port" and copies the name. False: not of that form. */
+static bool host_name(const char *host, char *out, size_t out_bytes)
+{
+    bool bracket = *host == '[';
+    size_t n = bracket ? strcspn(++host, "]") : strcspn(host, ":");
+    const char *rest = host + n;
+    if (bracket && *rest++ != ']')
+        return false;
+    if (*rest == ':')
+        rest += 1 + strspn(rest + 1, "0123456789");
+    if (*rest || n == 0 || n >= out_bytes)
+        return false;
+    memcpy(out, host, n);
+    out[n] = '\0';
+    return true;
+}
+
+static bool host_allowed(const char *host, const char *listen)
+{
+    char name[64];
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (!host_name(host, name, sizeof name))
+        return false;
+    if (strcasecmp(name, "localhost") == 0 || strcasecmp(name, listen) == 0)
+        return true;
+    if (inet_pton(AF_INET, name, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, name, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+/* A browser names the page that sends; only our own pages may change anything. */
+static bool origin_allowed(const struct facts *f, const char *method)
+{
+    if (f->origins == 0 || strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+        return true;
+    return f->origins == 1 && strncmp(f->origin, "http://", 7) == 0 &&
+           strcasecmp(f->origin + 7, f->host) == 0;
+}
+
+static void refuse(struct guard_verdict *out, int status, const char *code, const char *detail)
+{
+    if (out->status)
+        return; /* the first reason stands */
+    out->status = status;
+    out->code = code;
+    out->detail = detail;
+}
+
+static void check_framing(const struct facts *f, const char *version, struct guard_verdict *out)
+{
+    if (f->encodings && f->lengths)
+        refuse(out, 400, "bad_framing",
+               "Content-Length and Transfer-Encoding exclude each other; send one of them.");
+    if (f->lengths > 1)
+        refuse(out, 400, "bad_framing", "More than one Content-Length; send one.");
+    if (f->encodings > 1 || (f->encodings && strcasecmp(f->encoding, "chunked") != 0))
+        refuse(out, 501, "bad_framing",
+               "The only Transfer-Encoding understood is `chunked`, given once.");
+    if (f->encodings && strcmp(version, "HTTP/1.1") != 0)
+        refuse(out, 400, "bad_framing", "Transfer-Encoding needs HTTP/1.1.");
+}
+
+static void check_names(const struct facts *f, const struct guard_request *req,
+                        struct guard_verdict *out)
+{
+    if (f->hosts != 1)
+        refuse(out, 400, "bad_host", "A request needs exactly one Host header.");
+    else if (!host_allowed(f->host, req->listen))
+        refuse(out, 421, "host_not_allowed",
+               "This daemon answers to localhost and loopback addresses only; use "
+               "http://localhost or http://127.0.0.1 with its port.");
+    else if (!origin_allowed(f, req->method))
+        refuse(out, 403, "origin_not_allowed",
+               "A page from another origin may not change anything here.");
+}
+
+void guard_check(struct MHD_Connection *mhd, const struct guard_request *req,
+                 struct guard_verdict *out)
+{
+    struct facts f = {0};
+    bool bad_argument = false;
+    *out = (struct guard_verdict){.content_length = UINT64_MAX};
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, on_header, &f);
+    check_framing(&f, req->version, out);
+    if (f.malformed)
+        refuse(out, 400, "bad_header",
+               "A header name is no token, or a header value holds a control character.");
+    check_names(&f, req, out);
+    if (req->uri_bytes > GUARD_URI_BYTES) {
+        refuse(out, 414, "uri_too_long", "The request target is longer than 8192 bytes.");
+    } else {
+        MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, on_argument, &bad_argument);
+        if (bad_argument)
+            refuse(out, 400, "bad_query", "The query holds a malformed percent-encoding.");
+    }
+    if (*req->target != '/')
+        refuse(out, 400, "bad_path", "The request target must be a path, beginning with '/'.");
+    if (f.lengths == 1)
+        out->content_length = strtoull(f.length, NULL, 10);
+    out->has_body = f.encodings > 0 || f.lengths > 1 || (f.lengths == 1 && out->content_length > 0);
+}
