@@ -2,19 +2,21 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/prototypes.h"
 
 enum { CHUNK = 16 }; /* images classified at a time by one member */
 
-/* One evaluation shared by the gang; each member classifies its slice into predicted[]. */
+/* One pass of the gang over a data set. Exactly one of the outputs is wanted. */
 struct evaluation_run {
     const struct frozen *frozen;
-    const struct dataset *test;
+    const struct dataset *data;
     struct gang *gang;
-    int *predicted; /* (count) */
-    int *errors;    /* (gang) */
+    float *features; /* (count, RESNET_FEATURES), or NULL */
+    float *scores;   /* (count, classes), or NULL */
+    int *predicted;  /* (count), or NULL */
+    int *errors;     /* (gang) */
 };
 
 static int argmax(int n, const float *z)
@@ -26,35 +28,83 @@ static int argmax(int n, const float *z)
     return best;
 }
 
-static int evaluate_slice(struct evaluation_run *run, int lo, int hi)
+/* Images at..at+n-1, normalised in x; `rows` has room for n rows of scores. */
+static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, int at, int n,
+                      const float *x, float *rows)
+{
+    int classes = frozen_model(run->frozen)->net->spec.classes;
+    if (run->features) {
+        float *features = run->features + (size_t)at * RESNET_FEATURES;
+        frozen_forward(run->frozen, ws, n, x, &(struct frozen_output){.features = features});
+        prototypes_normalise(n, RESNET_FEATURES, features);
+        return;
+    }
+    if (run->scores)
+        rows = run->scores + (size_t)at * classes;
+    frozen_scores(run->frozen, ws, n, x, rows);
+    for (int i = 0; run->predicted && i < n; i++)
+        run->predicted[at + i] = argmax(classes, rows + (size_t)i * classes);
+}
+
+static int run_slice(struct evaluation_run *run, int lo, int hi)
 {
     const struct model *m = frozen_model(run->frozen);
     const struct resnet_spec *s = &m->net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
     struct frozen_workspace *ws = NULL;
     float *x = malloc(CHUNK * image * sizeof *x);
-    float *p = malloc((size_t)CHUNK * s->classes * sizeof *p);
-    int err = x && p ? frozen_workspace_new(&ws, run->frozen) : ERR_NOMEM;
+    float *rows = malloc((size_t)CHUNK * s->classes * sizeof *rows);
+    int err = x && rows ? frozen_workspace_new(&ws, run->frozen) : ERR_NOMEM;
     for (int at = lo; !err && at < hi; at += CHUNK) {
         int n = hi - at < CHUNK ? hi - at : CHUNK;
         for (int i = 0; i < n; i++)
-            dataset_image(run->test, at + i, m->mean, m->std, x + i * image);
-        frozen_probabilities(run->frozen, ws, n, x, p);
-        for (int i = 0; i < n; i++)
-            run->predicted[at + i] = argmax(s->classes, p + (size_t)i * s->classes);
+            dataset_image(run->data, at + i, m->mean, m->std, x + i * image);
+        run_chunk(run, ws, at, n, x, rows);
     }
     frozen_workspace_free(ws);
     free(x);
-    free(p);
+    free(rows);
     return err;
 }
 
-static void evaluate_member(void *ctx, int member)
+static void run_member(void *ctx, int member)
 {
     struct evaluation_run *run = ctx;
     int lo, hi;
-    gang_slice(run->test->count, member, gang_size(run->gang), &lo, &hi);
-    run->errors[member] = evaluate_slice(run, lo, hi);
+    gang_slice(run->data->count, member, gang_size(run->gang), &lo, &hi);
+    run->errors[member] = run_slice(run, lo, hi);
+}
+
+static int run_gang(struct evaluation_run *run)
+{
+    const struct resnet_spec *s = &frozen_model(run->frozen)->net->spec;
+    const struct dataset *d = run->data;
+    int err = 0;
+    if (d->count &&
+        (d->height != s->height || d->width != s->width || d->channels != s->channels))
+        return ERR_INVALID;
+    run->errors = calloc((size_t)gang_size(run->gang), sizeof *run->errors);
+    if (!run->errors)
+        return ERR_NOMEM;
+    gang_run(run->gang, run_member, run);
+    for (int m = 0; m < gang_size(run->gang); m++)
+        err = err ? err : run->errors[m];
+    free(run->errors);
+    return err;
+}
+
+int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
+                      float *features)
+{
+    return run_gang(&(struct evaluation_run){
+        .frozen = f, .data = data, .gang = gang, .features = features});
+}
+
+int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
+                    float *scores)
+{
+    return run_gang(
+        &(struct evaluation_run){.frozen = f, .data = data, .gang = gang, .scores = scores});
 }
 
 static bool labels_valid(const struct dataset *test, int classes)
@@ -68,35 +118,25 @@ static bool labels_valid(const struct dataset *test, int classes)
 int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
              struct gang *gang)
 {
-    const struct resnet_spec *s = &frozen_model(f)->net->spec;
-    struct evaluation e = {.classes = s->classes};
-    struct evaluation_run run = {.frozen = f, .test = test, .gang = gang};
-    int err = ERR_INVALID;
-    if (test->count && (test->height != s->height || test->width != s->width ||
-                        test->channels != s->channels))
-        goto out;
-    if (!labels_valid(test, s->classes))
-        goto out;
-    err = ERR_NOMEM;
-    e.confusion = calloc((size_t)s->classes * s->classes, sizeof *e.confusion);
+    int classes = frozen_model(f)->net->spec.classes, err = ERR_NOMEM;
+    struct evaluation_run run = {.frozen = f, .data = test, .gang = gang};
+    struct evaluation e = {.classes = classes};
+    if (!labels_valid(test, classes))
+        return ERR_INVALID;
+    e.confusion = calloc((size_t)classes * classes, sizeof *e.confusion);
     run.predicted = malloc(((size_t)test->count + 1) * sizeof *run.predicted);
-    run.errors = calloc((size_t)gang_size(gang), sizeof *run.errors);
-    if (!e.confusion || !run.predicted || !run.errors)
+    if (!e.confusion || !run.predicted)
         goto out;
-    gang_run(gang, evaluate_member, &run);
-    err = 0;
-    for (int m = 0; m < gang_size(gang); m++)
-        err = err ? err : run.errors[m];
+    err = run_gang(&run);
     if (err)
         goto out;
     for (int i = 0; i < test->count; i++)
-        e.confusion[(size_t)test->labels[i] * s->classes + run.predicted[i]]++;
+        e.confusion[(size_t)test->labels[i] * classes + run.predicted[i]]++;
     *out = e;
     e.confusion = NULL;
 out:
     evaluation_release(&e);
     free(run.predicted);
-    free(run.errors);
     return err;
 }
 

@@ -1,5 +1,5 @@
 /*
- * evaluate.h - accuracy of a model on test images: per class, and the confusion matrix.
+ * evaluate.h - what a model makes of a data set, split over the gang: features, scores, accuracy.
  */
 #ifndef ACCRETED_CORE_LEARNER_EVALUATE_H
 #define ACCRETED_CORE_LEARNER_EVALUATE_H
@@ -15,7 +15,15 @@ struct evaluation {
     uint32_t *confusion; /* owned; (classes, classes): row = true class, column = predicted */
 };
 
-/* Classifies every image of `test` (labels in 0..classes-1) with the model's classifier, split over the gang.
+/* Features (data->count, RESNET_FEATURES), each row of unit length, of the images themselves (no random views).
+ * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's). */
+int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
+                      float *features);
+/* Raw scores (data->count, classes) of the model's classifier. Errors as above. */
+int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
+                    float *scores);
+
+/* Classifies every image of `test` (labels in 0..classes-1) with the model's classifier.
  * Errors: ERR_NOMEM, ERR_INVALID (a label out of range, or image shape other than the model's). */
 int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
              struct gang *gang);

@@ -1,0 +1,460 @@
+#include "core/learner/learner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "core/err.h"
+#include "core/learner/calibrate.h"
+#include "core/learner/checkpoint.h"
+#include "core/learner/learner_state.h"
+#include "core/m2kd/mask.h"
+#include "core/m2kd/prototypes.h"
+#include "core/m2kd/snapshot.h"
+
+/* Strength with which carried prototypes stay put (prototypes_fit_map). */
+#define PROTOTYPE_RIDGE 0.01
+/* The pruned copy is retrained at this share of the learning rate. */
+#define RETRAIN_RATE 0.1f
+/* Shares of the progress bar: the rest is evaluation and publication. */
+#define PROGRESS_EPOCHS 0.97
+#define PROGRESS_EVALUATE 0.98
+#define PROGRESS_PUBLISH 0.99
+
+/* ---- telling and asking the caller ---- */
+
+void learner_report(struct learner *l, double fraction)
+{
+    struct learner_progress p = {
+        .phase = l->phase,
+        .fraction = PROGRESS_EPOCHS * fraction,
+        .images_per_second = l->seconds > 0 ? (double)l->images_done / l->seconds : 0,
+    };
+    if (l->phase == PHASE_EVALUATE)
+        p.fraction = PROGRESS_EVALUATE;
+    if (l->phase == PHASE_PUBLISH)
+        p.fraction = PROGRESS_PUBLISH;
+    if (l->job->on_progress)
+        l->job->on_progress(l->job->ctx, &p);
+}
+
+static void enter_phase(struct learner *l, enum learner_phase phase)
+{
+    l->phase = phase;
+    learner_report(l, (double)l->epochs_done / l->epochs_total);
+}
+
+int learner_commanded(const struct learner *l)
+{
+    switch ((enum learner_command)atomic_load(l->job->command)) {
+    case COMMAND_RUN:
+        return 0;
+    case COMMAND_CANCEL:
+        return ERR_CANCELLED;
+    case COMMAND_STOP:
+        return ERR_STOPPED;
+    }
+    return 0;
+}
+
+/* ---- prepare ---- */
+
+static bool job_valid(const struct learner_job *job)
+{
+    const struct dataset *d = job->train;
+    int old = job->base ? job->base->net->spec.classes : 0;
+    int *seen;
+    bool valid = d->count > 0 && job->classes > old && job->classes <= RESNET_MAX_CLASSES;
+    if (!valid || !(seen = calloc((size_t)job->classes, sizeof *seen)))
+        return false;
+    for (int i = 0; valid && i < d->count; i++) {
+        valid = d->labels[i] >= old && d->labels[i] < job->classes;
+        if (valid)
+            seen[d->labels[i]]++;
+    }
+    for (int c = old; valid && c < job->classes; c++)
+        valid = seen[c] > 0;
+    free(seen);
+    return valid && !(job->options->loss == LOSS_SOFTMAX && job->classes - old < 2);
+}
+
+static struct resnet_spec job_spec(const struct learner_job *job)
+{
+    struct resnet_spec spec = {
+        .blocks = job->options->blocks,
+        .channels = job->train->channels,
+        .height = job->train->height,
+        .width = job->train->width,
+    };
+    if (job->base)
+        spec = job->base->net->spec;
+    spec.classes = job->classes;
+    return spec;
+}
+
+/* The model to train: initialised, or the base with rows for the new classes. */
+static int prepare_model(struct learner *l)
+{
+    const struct learner_job *job = l->job;
+    struct resnet_spec spec = job_spec(job);
+    int *step_end, err;
+    step_end = malloc(((size_t)l->step + 1) * sizeof *step_end);
+    if (!step_end)
+        return ERR_NOMEM;
+    if (job->base)
+        memcpy(step_end, job->base->step_end, (size_t)l->step * sizeof *step_end);
+    step_end[l->step] = job->classes;
+    err = model_new(&l->model, &spec, step_end, l->step + 1, l->isa);
+    free(step_end);
+    if (err)
+        return err;
+    l->model->classifier = l->options->classifier;
+    if (job->base) {
+        resnet_grow(job->base->net, job->base->params, l->model->net, l->options->seed + l->step,
+                    l->model->params);
+        memcpy(l->model->mean, job->base->mean, sizeof l->model->mean);
+        memcpy(l->model->std, job->base->std, sizeof l->model->std);
+    } else {
+        resnet_initialise(l->model->net, l->options->seed, l->model->params);
+        dataset_statistics(job->train, l->model->mean, l->model->std);
+    }
+    return 0;
+}
+
+/* A hash of all that determines the result but kernel and gang: what a checkpoint must match. */
+static uint64_t job_fingerprint(const struct learner_job *job)
+{
+    const struct learner_options *o = job->options;
+    const struct dataset *d = job->train;
+    size_t pixels = (size_t)d->count * d->height * d->width * d->channels;
+    uint64_t base = job->base ? XXH3_64bits(job->base->params, job->base->net->params.count *
+                                                                   sizeof(float)) : 0;
+    char text[512];
+    int n = snprintf(
+        text, sizeof text,
+        "%d %d %d %d %d %a %a %a %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d %llx "
+        "%llx %llx",
+        (int)o->method, (int)o->loss, (int)o->teachers, (int)o->classifier, o->aux, o->lambda,
+        o->aux_weight, o->temperature, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
+        o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
+        o->prune_keep, o->prune_epochs, (unsigned long long)o->seed, job->classes, d->count,
+        d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
+        (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
+        (unsigned long long)base);
+    return XXH3_64bits(text, (size_t)n);
+}
+
+static int prepare_workspace(struct learner *l)
+{
+    const struct learner_options *o = l->options;
+    size_t count = l->model->net->params.count;
+    int batch = o->batch < l->job->train->count ? o->batch : l->job->train->count;
+    l->velocity = calloc(count, sizeof *l->velocity);
+    l->order = malloc((size_t)l->job->train->count * sizeof *l->order);
+    l->labels = malloc((size_t)batch * sizeof *l->labels);
+    if (!l->velocity || !l->order || !l->labels)
+        return ERR_NOMEM;
+    return train_new(&l->train, l->model->net, l->gang, batch, l->job->command);
+}
+
+/* A second model like l->model, for the pruned copy. */
+static int new_copy(struct learner *l)
+{
+    const struct model *m = l->model;
+    int err = model_new(&l->pruned, &m->net->spec, m->step_end, m->step_count, l->isa);
+    if (err)
+        return err;
+    l->pruned->classifier = m->classifier;
+    memcpy(l->pruned->mean, m->mean, sizeof m->mean);
+    memcpy(l->pruned->std, m->std, sizeof m->std);
+    memcpy(l->pruned->params, m->params, m->net->params.count * sizeof *m->params);
+    return 0;
+}
+
+/*
+ * Goes on from the checkpoint where there is one. A missing, damaged or foreign one means starting
+ * from the beginning: that is correct, only slower, and result.resumed says so.
+ */
+static int resume(struct learner *l)
+{
+    size_t count = l->model->net->params.count;
+    bool has_dense = false;
+    struct checkpoint c = {.fingerprint = l->fingerprint, .param_count = count};
+    int err = ERR_NOMEM;
+    c.params = malloc(count * sizeof(float));
+    c.velocity = malloc(count * sizeof(float));
+    c.dense = malloc(count * sizeof(float));
+    if (!c.params || !c.velocity || !c.dense)
+        goto out;
+    err = 0;
+    if (checkpoint_load(&c, l->job->checkpoint_path, &has_dense))
+        goto out;
+    memcpy(l->model->params, has_dense ? c.dense : c.params, count * sizeof(float));
+    memcpy(l->velocity, c.velocity, count * sizeof(float));
+    l->epochs_done = c.epochs_done;
+    l->resumed = true;
+    l->reproducible = c.gang == l->options->gang && !strcmp(c.kernel, conv_isa_name(l->isa));
+    if (has_dense) {
+        err = new_copy(l);
+        if (!err)
+            memcpy(l->pruned->params, c.params, count * sizeof(float));
+    }
+out:
+    free(c.params);
+    free(c.velocity);
+    free(c.dense);
+    return err;
+}
+
+int learner_save_checkpoint(struct learner *l, float *params)
+{
+    struct checkpoint c = {
+        .fingerprint = l->fingerprint,
+        .gang = l->options->gang,
+        .epochs_done = l->epochs_done,
+        .param_count = l->model->net->params.count,
+        .params = params,
+        .velocity = l->velocity,
+        .dense = l->pruned ? l->model->params : NULL,
+    };
+    snprintf(c.kernel, sizeof c.kernel, "%s", conv_isa_name(l->isa));
+    return checkpoint_save(&c, l->job->checkpoint_path);
+}
+
+static int prepare(struct learner *l)
+{
+    enter_phase(l, PHASE_PREPARE);
+    if (!job_valid(l->job))
+        return ERR_INVALID;
+    int err = gang_new(&l->gang, l->options->gang, l->options->nice_level);
+    if (!err)
+        err = prepare_model(l);
+    if (!err)
+        err = prepare_workspace(l);
+    if (!err)
+        err = resume(l);
+    return err;
+}
+
+/* ---- distil, train, prune ---- */
+
+static int distil(struct learner *l)
+{
+    const struct learner_options *o = l->options;
+    enter_phase(l, PHASE_DISTIL);
+    if (o->method == METHOD_FINETUNE || !l->job->base)
+        return 0;
+    return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers, o->gang,
+                        o->batch, l->isa);
+}
+
+static float initial_rate(const struct learner *l)
+{
+    return l->options->sgd.lr * (l->job->base ? l->options->lr_later : 1.0f);
+}
+
+static int fit_dense(struct learner *l)
+{
+    enter_phase(l, PHASE_TRAIN);
+    return fit_epochs(l, 0, l->options->epochs, initial_rate(l), l->model->params, NULL);
+}
+
+/* Old prototypes carried from the base's feature space into m's, on the current images. */
+static int carry_prototypes(struct learner *l, const float *features, struct model *m)
+{
+    const struct dataset *d = l->job->train;
+    struct model *base = l->job->base;
+    struct frozen *f = NULL;
+    float *old = malloc((size_t)d->count * RESNET_FEATURES * sizeof *old);
+    float map[RESNET_FEATURES * RESNET_FEATURES];
+    int err = old ? frozen_new(&f, base) : ERR_NOMEM;
+    if (!err)
+        err = evaluate_features(f, d, l->gang, old);
+    if (!err)
+        err = prototypes_fit_map(d->count, RESNET_FEATURES, old, features, PROTOTYPE_RIDGE, map);
+    if (err)
+        goto out;
+    memcpy(m->prototypes, base->prototypes,
+           (size_t)l->old_classes * RESNET_FEATURES * sizeof *m->prototypes);
+    err = prototypes_carry(l->old_classes, RESNET_FEATURES, map, m->prototypes);
+out:
+    frozen_free(f);
+    free(old);
+    return err;
+}
+
+static int fit_score_scale(struct learner *l, const struct frozen *f, struct model *m)
+{
+    const struct dataset *d = l->job->train;
+    float *scores = malloc((size_t)d->count * l->job->classes * sizeof *scores);
+    int err = scores ? evaluate_scores(f, d, l->gang, scores) : ERR_NOMEM;
+    if (!err)
+        m->score_scale = calibrate_scale(d->count, l->job->classes, scores, d->labels);
+    free(scores);
+    return err;
+}
+
+/* Prototypes and score scale of m, whose parameters are final. */
+static int finish_classifier(struct learner *l, struct model *m)
+{
+    const struct dataset *d = l->job->train;
+    struct frozen *f = NULL;
+    float *features = malloc((size_t)d->count * RESNET_FEATURES * sizeof *features);
+    int err = features ? frozen_new(&f, m) : ERR_NOMEM;
+    if (!err)
+        err = evaluate_features(f, d, l->gang, features);
+    if (!err && l->job->base)
+        err = carry_prototypes(l, features, m);
+    if (err)
+        goto out;
+    prototypes_mean(d->count, RESNET_FEATURES, features, d->labels, l->old_classes,
+                    l->job->classes, m->prototypes);
+    err = fit_score_scale(l, f, m);
+out:
+    frozen_free(f);
+    free(features);
+    return err;
+}
+
+/* Masks, retrains and rounds the copy that becomes the snapshot. */
+static int prune(struct learner *l)
+{
+    const struct learner_options *o = l->options;
+    struct resnet *net = l->model->net;
+    enter_phase(l, PHASE_PRUNE);
+    int err = finish_classifier(l, l->model);
+    if (err)
+        return err;
+    l->mask = malloc(net->params.count);
+    if (!l->mask)
+        return ERR_NOMEM;
+    err = mask_by_magnitude(net, l->model->params, o->prune_keep, l->mask);
+    if (!err && !l->pruned) { /* else resumed while retraining it */
+        err = new_copy(l);
+        if (err)
+            return err;
+        mask_apply(l->mask, 0, (int64_t)net->params.count, l->pruned->params);
+        memset(l->velocity, 0, net->params.count * sizeof *l->velocity);
+    }
+    if (!err)
+        err = fit_epochs(l, o->epochs, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
+                         l->pruned->params, l->mask);
+    if (err)
+        return err;
+    snapshot_round(net, l->mask, l->pruned->params);
+    return finish_classifier(l, l->pruned);
+}
+
+/* ---- evaluate, publish ---- */
+
+static int evaluate_model(struct learner *l, struct model *m, struct evaluation *out)
+{
+    struct frozen *f;
+    int err = frozen_new(&f, m);
+    if (err)
+        return err;
+    err = evaluate(out, f, l->job->test, l->gang);
+    frozen_free(f);
+    return err ? err : learner_commanded(l);
+}
+
+static double mask_sparsity(const struct learner *l)
+{
+    const struct param_table *t = &l->model->net->params;
+    double weights = 0, kept = 0;
+    for (int i = 0; i < t->entry_count; i++) {
+        const struct param_entry *e = &t->entries[i];
+        if (e->kind != PARAM_CONV_WEIGHT)
+            continue;
+        weights += (double)e->count;
+        for (size_t j = 0; j < e->count; j++)
+            kept += l->mask[e->offset + j];
+    }
+    return 1 - kept / weights;
+}
+
+static int evaluate_both(struct learner *l, struct learner_result *r)
+{
+    enter_phase(l, PHASE_EVALUATE);
+    int err = evaluate_model(l, l->model, &r->dense);
+    return err ? err : evaluate_model(l, l->pruned, &r->pruned);
+}
+
+static int publish(struct learner *l, struct learner_result *r)
+{
+    enter_phase(l, PHASE_PUBLISH);
+    int err = model_save(l->model, l->job->model_path, &r->model_bytes);
+    if (!err)
+        err = snapshot_save(l->pruned, l->mask, l->job->snapshot_path, &r->snapshot_bytes);
+    if (err)
+        return err;
+    unlink(l->job->checkpoint_path); /* left behind by a crash it is harmless */
+    r->model = model_hold(l->model);
+    r->dense_bytes = model_dense_bytes(l->model);
+    r->sparsity = mask_sparsity(l);
+    r->resumed = l->resumed;
+    r->reproducible = l->reproducible;
+    r->kernel = conv_isa_name(l->isa);
+    r->train_seconds = l->seconds;
+    return 0;
+}
+
+static void learner_release(struct learner *l)
+{
+    train_free(l->train);
+    teachers_free(l->teachers);
+    model_release(l->model);
+    model_release(l->pruned);
+    gang_free(l->gang);
+    free(l->velocity);
+    free(l->mask);
+    free(l->order);
+    free(l->labels);
+}
+
+int learner_run(const struct learner_job *job, struct learner_result *out)
+{
+    const char *bad_option;
+    int err = learner_options_check(job->options, &bad_option);
+    if (err)
+        return err;
+    struct learner_result result = {0};
+    struct learner l = {
+        .job = job,
+        .options = job->options,
+        .isa = conv_isa_best(),
+        .old_classes = job->base ? job->base->net->spec.classes : 0,
+        .step = job->base ? job->base->step_count : 0,
+        .epochs_total = job->options->epochs + job->options->prune_epochs,
+        .fingerprint = job_fingerprint(job),
+        .reproducible = true,
+    };
+    int (*const phases[])(struct learner *) = {prepare, distil, fit_dense, prune};
+    for (size_t i = 0; !err && i < sizeof phases / sizeof *phases; i++) {
+        err = learner_commanded(&l);
+        if (!err)
+            err = phases[i](&l);
+    }
+    if (!err)
+        err = evaluate_both(&l, &result);
+    if (!err)
+        err = publish(&l, &result);
+    if (err == ERR_CANCELLED)
+        unlink(job->checkpoint_path);
+    if (!err)
+        *out = result;
+    else
+        learner_result_release(&result);
+    learner_release(&l);
+    return err;
+}
+
+void learner_result_release(struct learner_result *r)
+{
+    model_release(r->model);
+    evaluation_release(&r->dense);
+    evaluation_release(&r->pruned);
+    memset(r, 0, sizeof *r);
+}

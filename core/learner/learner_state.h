@@ -1,0 +1,51 @@
+/*
+ * learner_state.h - private to learner.c and fit.c: an increment in progress.
+ */
+#ifndef ACCRETED_CORE_LEARNER_LEARNER_STATE_H
+#define ACCRETED_CORE_LEARNER_LEARNER_STATE_H
+
+#include "core/learner/learner.h"
+#include "core/learner/objective.h"
+#include "core/model/train.h"
+
+struct learner {
+    const struct learner_job *job;
+    const struct learner_options *options;
+    enum conv_isa isa;
+    struct gang *gang;
+    struct model *model;       /* what is being learned: first the dense model, then ... */
+    struct model *pruned;      /* ... its pruned copy */
+    struct train *train;
+    struct teachers *teachers; /* NULL without distillation */
+    float *velocity;           /* (params.count) */
+    uint8_t *mask;             /* (params.count); NULL until pruning */
+    int old_classes, step;     /* classes before this increment; its 0-based number */
+    uint64_t fingerprint;
+
+    /* random order, and progress over both the training and the retraining epochs */
+    int *order;                /* (train count) */
+    int *labels;               /* (batch) of the batch in work */
+    int epochs_done, epochs_total;
+    int64_t images_done;       /* in this run */
+    double seconds;            /* spent in epochs, in this run */
+    bool resumed, reproducible;
+    enum learner_phase phase;
+};
+
+/* Stream numbers of the job's random draws; the seed is mixed with the step (learner_stream). */
+enum { STREAM_ORDER = 2, STREAM_VIEW = 3 };
+
+/* Runs epochs epochs_done..end-1 on `params`, of a schedule of `end - first` epochs that starts at learning rate `rate`.
+ * Writes a checkpoint after each. With `mask`, masked weights stay zero. Errors: ERR_CANCELLED,
+ * ERR_STOPPED, ERR_DIVERGED, those of checkpoint_save. */
+int fit_epochs(struct learner *l, int first, int end, float rate, float *params,
+               const uint8_t *mask);
+
+/* Tells the caller of learner_run where the job stands: `fraction` of all epochs done. */
+void learner_report(struct learner *l, double fraction);
+/* What the command word asks for: 0, ERR_CANCELLED or ERR_STOPPED. It never goes back to COMMAND_RUN. */
+int learner_commanded(const struct learner *l);
+/* The state after l->epochs_done epochs, `params` being trained. Errors as checkpoint_save. */
+int learner_save_checkpoint(struct learner *l, float *params);
+
+#endif

@@ -1,0 +1,85 @@
+#include "core/learner/objective.h"
+
+#include "core/nn/loss.h"
+
+static double class_loss(const struct objective *o, struct train *t, int head, int lo, int hi,
+                         const int *labels, float scale)
+{
+    const float *z = train_logits(t, head, lo);
+    float *dz = train_dlogits(t, head, lo);
+    double loss = 0;
+    switch (o->options->loss) {
+    case LOSS_SIGMOID:
+        loss = loss_sigmoid_labels(hi - lo, o->classes, o->old_classes, o->classes, z, labels + lo,
+                                   scale, dz);
+        break;
+    case LOSS_SOFTMAX:
+        loss = loss_softmax_labels(hi - lo, o->classes, o->old_classes, o->classes, z, labels + lo,
+                                   scale, dz);
+        break;
+    }
+    return loss;
+}
+
+static double group_distillation(const struct objective *o, struct train *t, int head, int lo,
+                                 int hi, int group, float scale)
+{
+    const float *teacher = teachers_logits(o->teachers, head, lo), *z = train_logits(t, head, lo);
+    float *dz = train_dlogits(t, head, lo);
+    int ld_teacher = teachers_classes(o->teachers), first, end;
+    double loss = 0;
+    teachers_group(o->teachers, group, &first, &end);
+    switch (o->options->loss) {
+    case LOSS_SIGMOID:
+        loss = loss_sigmoid_teacher(hi - lo, o->classes, first, end, z, ld_teacher, teacher, scale,
+                                    dz);
+        break;
+    case LOSS_SOFTMAX:
+        loss = loss_softmax_teacher(hi - lo, o->classes, first, end, z, ld_teacher, teacher,
+                                    o->options->temperature, scale, dz);
+        break;
+    }
+    return loss;
+}
+
+static double distillation(const struct objective *o, struct train *t, int head, int lo, int hi,
+                           float scale)
+{
+    double loss = 0;
+    for (int g = 0; o->teachers && g < teachers_group_count(o->teachers); g++)
+        loss += group_distillation(o, t, head, lo, hi, g, scale);
+    return loss;
+}
+
+/* Images whose highest main logit among the new classes is the label's. */
+static int count_correct(const struct objective *o, struct train *t, int lo, int hi,
+                         const int *labels)
+{
+    int correct = 0;
+    for (int i = lo; i < hi; i++) {
+        const float *z = train_logits(t, 0, i);
+        int best = o->old_classes;
+        for (int c = best + 1; c < o->classes; c++)
+            if (z[c] > z[best])
+                best = c;
+        correct += best == labels[i];
+    }
+    return correct;
+}
+
+void objective_slice(const struct objective *o, struct train *t, int lo, int hi, int n,
+                     const int *labels, struct objective_sums *sums)
+{
+    float scale = 1.0f / (float)n;
+    if (hi <= lo)
+        return;
+    sums->loss_class += n * class_loss(o, t, 0, lo, hi, labels, scale);
+    sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale);
+    for (int head = 1; o->options->aux && head < RESNET_HEADS; head++) {
+        sums->loss_class +=
+            n * class_loss(o, t, head, lo, hi, labels, scale * o->options->aux_weight);
+        sums->loss_ad += n * distillation(o, t, head, lo, hi, scale * o->options->lambda);
+    }
+    sums->correct += count_correct(o, t, lo, hi, labels);
+    sums->count += hi - lo;
+}

@@ -1,0 +1,38 @@
+/*
+ * objective.h - the M2KD loss of a slice of a batch: values, and gradients of the logits.
+ *
+ *   L     = L_C + L_MMD + L_AD
+ *   L_C   = class(main) + aux_weight * sum over taps of class(tap)
+ *   L_MMD = sum over teachers i of KD(main logits of i's classes)
+ *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
+ *
+ * class() looks at the columns of the new classes only; KD(.) at those its teacher teaches. Every term is
+ * summed over its columns and divided by the number of images in the batch, nothing else: so a term weighs the same
+ * however many classes there are. (Our reading of the method; see README, "The method".)
+ *
+ *   loss = sigmoid   both are binary cross-entropies per column, against the label or the teacher's sigmoid
+ *   loss = softmax   both are cross-entropies of the softmax within the group; KD at temperature T, times T^2
+ */
+#ifndef ACCRETED_CORE_LEARNER_OBJECTIVE_H
+#define ACCRETED_CORE_LEARNER_OBJECTIVE_H
+
+#include "core/learner/learner.h"
+#include "core/model/train.h"
+
+struct objective {
+    const struct learner_options *options;
+    const struct teachers *teachers; /* NULL: no distillation */
+    int old_classes, classes;
+};
+
+struct objective_sums { /* over images */
+    double loss_class, loss_mmd, loss_ad;
+    int correct, count; /* of the main head among the new classes */
+};
+
+/* For images [lo, hi) of a batch of n: adds the gradient to the training step's dlogits, and values times n to *sums.
+ * labels are those of the whole batch; the teachers' rows are those of the batch too. */
+void objective_slice(const struct objective *o, struct train *t, int lo, int hi, int n,
+                     const int *labels, struct objective_sums *sums);
+
+#endif

@@ -1,0 +1,65 @@
+#include <stddef.h>
+
+#include "core/err.h"
+#include "core/learner/learner.h"
+
+void learner_options_default(struct learner_options *o)
+{
+    *o = (struct learner_options){
+        .method = METHOD_M2KD,
+        .loss = LOSS_SIGMOID,
+        .teachers = TEACHERS_ALL,
+        .classifier = CLASSIFIER_PROTOTYPES,
+        .aux = true,
+        .lambda = 1.0f,
+        .aux_weight = 0.5f,
+        .temperature = 2.0f,
+        .blocks = 5,
+        .epochs = 70,
+        .batch = 128,
+        .sgd = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 5e-4f, .schedule = SGD_COSINE},
+        .lr_later = 0.2f,
+        .view = {.pad = 4, .flip = true},
+        .prune_keep = 0.25f,
+        .prune_epochs = 2,
+        .seed = 1,
+        .gang = 1,
+    };
+}
+
+struct range {
+    const char *name;
+    double value, lo, hi;
+};
+
+int learner_options_check(const struct learner_options *o, const char **bad_option)
+{
+    const struct range ranges[] = {
+        {"method", o->method, METHOD_M2KD, METHOD_FINETUNE},
+        {"loss", o->loss, LOSS_SIGMOID, LOSS_SOFTMAX},
+        {"teachers", o->teachers, TEACHERS_ALL, TEACHERS_LAST},
+        {"classifier", o->classifier, CLASSIFIER_HEAD, CLASSIFIER_PROTOTYPES},
+        {"lambda", o->lambda, 0, 100},
+        {"aux_weight", o->aux_weight, 0, 100},
+        {"temperature", o->temperature, 0.1, 100},
+        {"depth", o->blocks, 1, RESNET_MAX_BLOCKS},
+        {"epochs", o->epochs, 1, 10000},
+        {"batch", o->batch, 2, 4096},
+        {"lr", o->sgd.lr, 1e-8, 100},
+        {"momentum", o->sgd.momentum, 0, 0.9999},
+        {"weight_decay", o->sgd.weight_decay, 0, 1},
+        {"schedule", o->sgd.schedule, SGD_COSINE, SGD_STEP},
+        {"lr_later", o->lr_later, 1e-6, 1000},
+        {"pad", o->view.pad, 0, 64},
+        {"prune.keep", o->prune_keep, 0.001, 1},
+        {"prune.epochs", o->prune_epochs, 0, 1000},
+        {"gang", o->gang, 1, 256},
+        {"nice_level", o->nice_level, 0, 19},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (!(ranges[i].value >= ranges[i].lo && ranges[i].value <= ranges[i].hi)) {
+            *bad_option = ranges[i].name;
+            return ERR_INVALID;
+        }
+    return 0;
+}
