@@ -97,8 +97,9 @@ static int bad_option(const struct option *p, struct refusal *why)
                       p->name, p->min, p->max);
     case OPTION_INT:
     case OPTION_SEED:
-        return refuse(why, 422, "bad_option", "Option '%s' must be a whole number from %.0f to %.0f.",
-                      p->name, p->min, p->max);
+        return refuse(why, 422, "bad_option",
+                      "Option '%s' must be a whole number from %.0f to %.0f.", p->name, p->min,
+                      p->max);
     }
     return ERR_INVALID;
 }
@@ -170,8 +171,7 @@ static int parse_members(struct job_options *o, const json_t *json, const char *
             return refuse(why, 422, "bad_option", "Option '%s' must be an object.", key);
         if (!p)
             return refuse(why, 422, "unknown_option",
-                          "There is no option '%.60s'. See options in job.json of the API's schema.",
-                          name);
+                          "There is no option '%.60s'. schema/job.json lists them.", name);
         if (set_option(o, p, value))
             return bad_option(p, why);
         o->depth_given |= p->type == OPTION_DEPTH;

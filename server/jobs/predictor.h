@@ -2,8 +2,9 @@
  * predictor.h - the model that serves, and how it is swapped.
  *
  * A `serving` is one version made ready: frozen model, class names, version number; immutable and
- * reference-counted. The predictor holds the active one; predictions hold the one they started with, so a swap
- * never fails a request. Swapping and looking up happen on the loop; classifying on a worker.
+ * reference-counted. The predictor holds the active one; predictions hold the one they started
+ * with, so a swap never fails a request. Swapping and looking up happen on the loop; classifying on
+ * a worker.
  */
 #ifndef ACCRETED_SERVER_JOBS_PREDICTOR_H
 #define ACCRETED_SERVER_JOBS_PREDICTOR_H
@@ -44,8 +45,9 @@ int serving_new(struct serving **out, int64_t version, struct model *model,
                 const char *const *class_names);
 void serving_release(struct serving *s); /* any thread */
 
-/* Classifies one image: fits it to the model's input, top `k` by falling score into top[0..k-1]; k is
- * clipped to the number of classes, the count returned in *count. Any thread but the loop. Errors: ERR_NOMEM. */
+/* Classifies one image: fits it to the model's input, top `k` by falling score into top[0..k-1]; k
+ * is clipped to the number of classes, the count returned in *count. Any thread but the loop.
+ * Errors: ERR_NOMEM. */
 int serving_classify(const struct serving *s, const struct image *img, int k,
                      struct prediction *top, int *count);
 

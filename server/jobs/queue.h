@@ -19,11 +19,11 @@ struct app;
 struct queue;
 
 int queue_new(struct queue **out, struct app *app);
-/* Recovers jobs a crash left running (start-up, blocks), then starts the oldest queued one. Three attempts without
- * progress: failed, `crash_loop`. */
+/* Recovers jobs a crash left running (start-up, blocks), then starts the oldest queued one. Three
+ * attempts without progress: failed, `crash_loop`. */
 int queue_start(struct queue *q);
-/* Asks the running job to stop at its next checkpoint-safe point; it stays `running` in the database and goes on
- * after the next start. `done` is called on the loop once nothing runs. */
+/* Asks the running job to stop at its next checkpoint-safe point; it stays `running` in the
+ * database and goes on after the next start. `done` is called on the loop once nothing runs. */
 void queue_stop(struct queue *q, void (*done)(void *ctx), void *ctx);
 void queue_free(struct queue *q);
 
@@ -31,8 +31,8 @@ void queue_free(struct queue *q);
 void queue_kick(struct queue *q);
 /* Asks job `id` to end; 0, or ERR_INVALID when it is not the running one. */
 int queue_cancel_running(struct queue *q, int64_t id);
-/* The live part of a running job: phase, progress, eta_seconds, images_per_second; NULL when `id` is not running.
- * New reference. */
+/* The live part of a running job: phase, progress, eta_seconds, images_per_second; NULL when `id`
+ * is not running. New reference. */
 json_t *queue_live(struct queue *q, int64_t id);
 
 #endif

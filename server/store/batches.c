@@ -208,6 +208,13 @@ int batches_load_test(struct db_txn *txn, struct batch **out, int *count)
     return read_many(txn, COLUMNS "WHERE test_count > 0 ORDER BY id", SQL_NONE, out, count);
 }
 
+bool batches_has_hash(struct db_txn *txn, const char *hash)
+{
+    int64_t id;
+    return sql_get_int(txn, &id, "SELECT id FROM batches WHERE hash = ?1 LIMIT 1",
+                       SQL(sql_text(hash))) != ERR_MISSING;
+}
+
 int batches_load_consumed(struct db_txn *txn, struct batch **out, int *count)
 {
     return read_many(txn, COLUMNS "WHERE state = 'consumed' AND train_count > 0 ORDER BY id",

@@ -8,7 +8,7 @@
 #ifndef ACCRETED_SERVER_STORE_BATCHES_H
 #define ACCRETED_SERVER_STORE_BATCHES_H
 
-#include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "server/store/db.h"
@@ -53,6 +53,8 @@ int batches_load_named(struct db_txn *txn, const char *name, struct batch *out);
 int batches_load_test(struct db_txn *txn, struct batch **out, int *count);
 /* Every consumed batch that had training images: their files are to be gone. */
 int batches_load_consumed(struct db_txn *txn, struct batch **out, int *count);
+/* Does any batch own the packs called `hash`? */
+bool batches_has_hash(struct db_txn *txn, const char *hash);
 void batches_release(struct batch *batches, int count); /* each, and the array */
 /* ERR_MISSING. `consumed_version` is for "consumed", else 0. */
 int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version);

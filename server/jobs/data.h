@@ -1,0 +1,39 @@
+/*
+ * data.h - from a job's packs to the arrays the learner takes.
+ *
+ * Worker threads; blocks on the disk and decodes. The command word is polled after each image.
+ */
+#ifndef ACCRETED_SERVER_JOBS_DATA_H
+#define ACCRETED_SERVER_JOBS_DATA_H
+
+#include <stdatomic.h>
+
+#include "core/learner/dataset.h"
+#include "server/jobs/plan.h"
+
+struct data_source {
+    const char *data_dir;
+    const struct plan *plan;
+    atomic_int *command; /* enum learner_command */
+};
+
+/* Sets channels, height and width where the options leave them open: the images' own when all
+ * training images have one size of 8 to 64 pixels a side (colour if any is), else 3x32x32. Errors:
+ * as data_train. */
+int data_choose_input(const struct data_source *s, struct job_options *o, struct refusal *why);
+
+/* Every training image, fitted to the input. ERR_INVALID fills *why (corrupt_batch); ERR_CANCELLED,
+ * ERR_STOPPED, ERR_NOMEM, ERR_IO. */
+int data_train(const struct data_source *s, const struct job_options *o, struct dataset *out,
+               struct refusal *why);
+/* The test images of every class that is known or learned now. A pack that cannot be read is left
+ * out, with a warning in the log: measuring less is better than never learning again. */
+int data_test(const struct data_source *s, const struct job_options *o, struct dataset *out);
+
+/* "<data_dir>/<folder>/<name><suffix>" with `name` a hash or a number. */
+void data_path(char *out, size_t out_bytes, const char *data_dir, const char *folder,
+               const char *name, const char *suffix);
+void data_path_number(char *out, size_t out_bytes, const char *data_dir, const char *folder,
+                      int64_t number);
+
+#endif

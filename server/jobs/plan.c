@@ -1,0 +1,249 @@
+/*
+ * plan.c - see plan.h. Rules in the order a client meets them: batches, classes, options.
+ */
+#include "server/jobs/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/model/model.h"
+#include "server/store/jobs.h"
+#include "server/store/versions.h"
+
+void plan_release(struct plan *p)
+{
+    batches_release(p->train, p->train_count);
+    batches_release(p->test, p->test_count);
+    for (int i = 0; i < p->classes; i++)
+        free(p->names[i]);
+    free(p->names);
+    free(p->ancestors);
+    *p = (struct plan){0};
+}
+
+int64_t plan_train_images(const struct plan *p)
+{
+    int64_t images = 0;
+    for (int i = 0; i < p->train_count; i++)
+        images += p->train[i].train_count;
+    return images;
+}
+
+int plan_class(const struct plan *p, const char *label)
+{
+    for (int i = 0; i < p->classes; i++)
+        if (strcmp(p->names[i], label) == 0)
+            return i;
+    return -1;
+}
+
+static int add_name(struct plan *p, const char *name)
+{
+    char **more = realloc(p->names, ((size_t)p->classes + 1) * sizeof *more);
+    if (!more)
+        return ERR_NOMEM;
+    p->names = more;
+    p->names[p->classes] = strdup(name);
+    if (!p->names[p->classes])
+        return ERR_NOMEM;
+    p->classes++;
+    return 0;
+}
+
+/* What is known already: classes, chain of versions, the next version's number. */
+static int load_base(struct db_txn *t, struct plan *p)
+{
+    struct class_row *classes = NULL;
+    struct version *chain = NULL;
+    int class_count = 0, chain_count = 0;
+    int err = classes_list(t, &classes, &class_count);
+    for (int i = 0; i < class_count && !err; i++)
+        err = add_name(p, classes[i].name);
+    if (!err)
+        err = versions_chain(t, &chain, &chain_count);
+    if (!err)
+        err = versions_next(t, &p->version);
+    if (err)
+        goto out;
+    p->known = p->classes;
+    p->step = chain_count + 1;
+    p->parent = chain_count ? chain[chain_count - 1].version : 0;
+    p->ancestors = calloc((size_t)chain_count + 1, sizeof *p->ancestors);
+    if (!p->ancestors) {
+        err = ERR_NOMEM;
+        goto out;
+    }
+    for (int i = 0; i < chain_count; i++)
+        p->ancestors[i] = chain[i].version;
+out:
+    free(classes);
+    free(chain);
+    return err;
+}
+
+/* ---- rules ---- */
+
+static int check_batch(const struct batch *b, struct refusal *why)
+{
+    if (strcmp(b->state, "consumed") == 0)
+        return refuse(why, 409, "batch_consumed",
+                      "Batch '%s' was learned by version %lld and its training images are deleted.",
+                      b->name, (long long)b->consumed_version);
+    if (strcmp(b->state, "in_use") == 0)
+        return refuse(why, 409, "batch_in_use",
+                      "Batch '%s' belongs to a job that has not ended. Wait for it, or cancel it.",
+                      b->name);
+    if (b->train_count == 0)
+        return refuse(why, 422, "empty_batch",
+                      "Batch '%s' has no training images. Upload some without split=test.",
+                      b->name);
+    return 0;
+}
+
+/* Every class with training images must be new: to the model and to the jobs before this one. */
+static int add_class(struct db_txn *t, struct plan *p, const char *label, struct refusal *why)
+{
+    int64_t other;
+    int found = plan_class(p, label);
+    if (found >= p->known)
+        return 0; /* two batches of this job bring it */
+    if (found >= 0)
+        return refuse(why, 409, "known_class",
+                      "Class '%s' is known already. More data for a known class is not supported "
+                      "yet: leave it out of the batch.",
+                      label);
+    int err = jobs_find_class(t, label, p->job, &other);
+    if (err == 0)
+        return refuse(why, 409, "class_in_use",
+                      "Class '%s' is being learned by job %lld. Leave it out of the batch, or "
+                      "cancel that job.",
+                      label, (long long)other);
+    return err == ERR_MISSING ? add_name(p, label) : err;
+}
+
+static int add_classes(struct db_txn *t, struct plan *p, struct refusal *why)
+{
+    int err = 0;
+    for (int i = 0; i < p->train_count; i++) {
+        const struct batch *b = &p->train[i];
+        for (int c = 0; c < b->class_count && !err; c++)
+            if (b->classes[c].train_count > 0)
+                err = add_class(t, p, b->classes[c].label, why);
+        if (err)
+            return err;
+    }
+    if (p->classes > RESNET_MAX_CLASSES || p->step > MODEL_MAX_STEPS)
+        return refuse(why, 422, "model_full", "A model holds at most %d classes in %d steps.",
+                      RESNET_MAX_CLASSES, MODEL_MAX_STEPS);
+    if (p->options.learner.loss == LOSS_SOFTMAX && p->classes - p->known < 2)
+        return refuse(why, 422, "softmax_needs_two_classes",
+                      "This job brings one class, and a softmax over one output learns nothing. "
+                      "Use loss=sigmoid, or bring two classes.");
+    return 0;
+}
+
+/* Depth and input belong to the first job: the active version's job says what they are now. */
+static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *why)
+{
+    struct version active;
+    struct job first;
+    struct job_options fixed, *o = &p->options;
+    if (p->parent == 0)
+        return 0;
+    int err = versions_get(t, p->parent, &active);
+    if (!err)
+        err = jobs_get(t, active.job, &first);
+    if (err)
+        return err;
+    err = job_options_load(&fixed, first.options);
+    job_release(&first);
+    if (err)
+        return err;
+    bool same_input = o->channels == fixed.channels && o->height == fixed.height &&
+                      o->width == fixed.width;
+    if ((o->depth_given && o->learner.blocks != fixed.learner.blocks) ||
+        (o->input_given && o->channels && !same_input))
+        return refuse(why, 422, "fixed_by_first_job",
+                      "The first job set depth %d and input %dx%dx%d (channels, height, width) for "
+                      "good. Leave 'depth' and 'input' out.",
+                      6 * fixed.learner.blocks + 2, fixed.channels, fixed.height, fixed.width);
+    o->learner.blocks = fixed.learner.blocks;
+    o->channels = fixed.channels;
+    o->height = fixed.height;
+    o->width = fixed.width;
+    return 0;
+}
+
+/* ---- the two ways in ---- */
+
+static int load_named(struct db_txn *t, struct plan *p, const char *name, struct refusal *why)
+{
+    struct batch *b = &p->train[p->train_count];
+    int err = batches_load_named(t, name, b);
+    if (err == ERR_MISSING)
+        return refuse(why, 404, "batch_not_found", "There is no batch '%.100s'.", name);
+    if (err)
+        return err;
+    p->train_count++;
+    for (int i = 0; i < p->train_count - 1; i++)
+        if (p->train[i].id == b->id)
+            return refuse(why, 422, "bad_field", "Batch '%s' is named twice.", b->name);
+    return check_batch(b, why);
+}
+
+int plan_for_post(struct db_txn *t, const char *const *batch_names, int count,
+                  const struct job_options *options, struct plan *out, struct refusal *why)
+{
+    struct plan p = {.options = *options};
+    int err = 0;
+    p.train = calloc((size_t)count + 1, sizeof *p.train);
+    if (!p.train)
+        return ERR_NOMEM;
+    for (int i = 0; i < count && !err; i++)
+        err = load_named(t, &p, batch_names[i], why);
+    if (!err)
+        err = load_base(t, &p);
+    if (!err)
+        err = add_classes(t, &p, why);
+    if (!err)
+        err = fix_architecture(t, &p, why);
+    if (err) {
+        plan_release(&p);
+        return err;
+    }
+    *out = p;
+    return 0;
+}
+
+int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusal *why)
+{
+    struct job job = {0};
+    struct plan p = {.job = id};
+    int err = jobs_get(t, id, &job);
+    if (err)
+        return err;
+    p.train = calloc((size_t)job.batch_count + 1, sizeof *p.train);
+    err = p.train ? job_options_load(&p.options, job.options) : ERR_NOMEM;
+    /* What is stored is the full set: only the client's wish at POST counts as "given". */
+    p.options.depth_given = p.options.input_given = false;
+    for (int i = 0; i < job.batch_count && !err; i++) {
+        err = batches_load(t, job.batch_ids[i], &p.train[i]);
+        p.train_count += !err;
+    }
+    if (!err)
+        err = batches_load_test(t, &p.test, &p.test_count);
+    if (!err)
+        err = load_base(t, &p);
+    if (!err)
+        err = add_classes(t, &p, why);
+    if (!err)
+        err = fix_architecture(t, &p, why);
+    job_release(&job);
+    if (err) {
+        plan_release(&p);
+        return err;
+    }
+    *out = p;
+    return 0;
+}
