@@ -1,0 +1,204 @@
+/*
+ * test_prototypes.c - class means, the map of the drift, and carrying prototypes over.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/err.h"
+#include "core/m2kd/prototypes.h"
+
+enum { N = 700, F = 6, WIDE = 70 };
+
+static float frand(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return (float)(*seed >> 8) / 8388608.0f - 1.0f;
+}
+
+static void fill_units(float *rows, int n, int features, uint32_t seed)
+{
+    for (int i = 0; i < n * features; i++)
+        rows[i] = frand(&seed);
+    prototypes_normalise(n, features, rows);
+}
+
+static void test_normalise(void **state)
+{
+    (void)state;
+    float rows[6] = {3, 4, 0, 0, 1e-30f, 0};
+    prototypes_normalise(3, 2, rows);
+    const float want[6] = {0.6f, 0.8f, 0, 0, 1, 0};
+    for (int i = 0; i < 6; i++)
+        assert_true(fabsf(rows[i] - want[i]) < 1e-7f);
+}
+
+/* More features than one block of sums, classes in any order, one class without rows. */
+static void test_mean(void **state)
+{
+    (void)state;
+    enum { ROWS = 9, FIRST = 2, END = 5 };
+    static const int labels[ROWS] = {2, 4, 2, 7, 4, 2, 1, 4, 4};
+    float rows[ROWS * WIDE], prototypes[END * WIDE];
+    fill_units(rows, ROWS, WIDE, 1);
+    for (int i = 0; i < END * WIDE; i++)
+        prototypes[i] = 42.0f;
+    prototypes_mean(ROWS, WIDE, rows, labels, FIRST, END, prototypes);
+    for (int c = 0; c < END; c++) {
+        double mean[WIDE] = {0}, squares = 0;
+        for (int i = 0; i < ROWS; i++)
+            for (int f = 0; f < WIDE && labels[i] == c; f++)
+                mean[f] += rows[i * WIDE + f];
+        for (int f = 0; f < WIDE; f++)
+            squares += mean[f] * mean[f];
+        for (int f = 0; f < WIDE; f++) {
+            double want = c == 2 || c == 4 ? mean[f] / sqrt(squares) : 42.0;
+            assert_true(fabs(prototypes[c * WIDE + f] - want) < 1e-6);
+        }
+    }
+}
+
+/* The objective's gradient, -2 O'(N - O M) + 2 ridge n (M - I), vanishes at the map. */
+static void test_map_is_the_minimum(void **state)
+{
+    (void)state;
+    static float old[N * F], new[N * F];
+    float map[F * F];
+    const double ridge = 0.05;
+    fill_units(old, N, F, 2);
+    fill_units(new, N, F, 3);
+    for (int i = 0; i < N * F; i++)
+        new[i] = 0.3f * new[i] + old[i];
+    prototypes_normalise(N, F, new);
+    assert_int_equal(prototypes_fit_map(N, F, old, new, ridge, map), 0);
+
+    double largest = 0;
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < F; b++) {
+            double g = ridge * N * (map[a * F + b] - (a == b));
+            for (int i = 0; i < N; i++) {
+                double residual = new[i * F + b];
+                for (int k = 0; k < F; k++)
+                    residual -= (double)old[i * F + k] * map[k * F + b];
+                g -= old[i * F + a] * residual;
+            }
+            largest = fmax(largest, fabs(g));
+        }
+    assert_true(largest < 1e-6 * N);
+    assert_true(fabsf(map[1]) > 1e-3f); /* and it is no trivial point */
+}
+
+static void check_identity(const float *map)
+{
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < F; b++)
+            assert_true(fabs(map[a * F + b] - (a == b)) < 1e-6);
+}
+
+static void test_identity_when_nothing_to_learn(void **state)
+{
+    (void)state;
+    static float old[N * F];
+    float map[F * F];
+    fill_units(old, N, F, 4);
+    assert_int_equal(prototypes_fit_map(N, F, old, old, 0.01, map), 0);
+    check_identity(map);
+    assert_int_equal(prototypes_fit_map(0, F, NULL, NULL, 0.01, map), 0);
+    check_identity(map);
+
+    /* Data in the first two directions say nothing about the others. */
+    for (int i = 0; i < N; i++)
+        for (int f = 2; f < F; f++)
+            old[i * F + f] = 0;
+    static float new[N * F];
+    for (int i = 0; i < N; i++) {
+        new[i * F] = -old[i * F + 1];
+        new[i * F + 1] = old[i * F];
+    }
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-6, map), 0);
+    assert_true(fabsf(map[1] - 1.0f) < 1e-3f && fabsf(map[F] + 1.0f) < 1e-3f);
+    for (int a = 2; a < F; a++)
+        for (int b = 0; b < F; b++)
+            assert_true(fabs(map[a * F + b] - (a == b)) < 1e-6);
+}
+
+/* A product of plane rotations, so that every direction moves. */
+static void rotate(float *row)
+{
+    for (int p = 0; p < F; p++) {
+        int q = (p + 1) % F;
+        double angle = 0.3 + 0.2 * p, a = row[p], b = row[q];
+        row[p] = (float)(cos(angle) * a - sin(angle) * b);
+        row[q] = (float)(sin(angle) * a + cos(angle) * b);
+    }
+}
+
+static void test_carry_recovers_a_rotation(void **state)
+{
+    (void)state;
+    static float old[N * F], new[N * F];
+    float map[F * F], prototypes[3 * F], want[3 * F];
+    fill_units(old, N, F, 5);
+    memcpy(new, old, sizeof old);
+    for (int i = 0; i < N; i++)
+        rotate(new + i * F);
+    fill_units(prototypes, 3, F, 6);
+    memcpy(want, prototypes, sizeof want);
+    for (int i = 0; i < 3; i++)
+        rotate(want + i * F);
+
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-7, map), 0);
+    assert_int_equal(prototypes_carry(3, F, map, prototypes), 0);
+    for (int i = 0; i < 3 * F; i++)
+        assert_true(fabsf(prototypes[i] - want[i]) < 1e-4f);
+    assert_int_equal(prototypes_carry(0, F, map, prototypes), 0);
+}
+
+static void test_carried_rows_are_units(void **state)
+{
+    (void)state;
+    float map[F * F], rows[2 * F];
+    uint32_t seed = 7;
+    for (int i = 0; i < F * F; i++)
+        map[i] = 5 * frand(&seed);
+    fill_units(rows, 2, F, 8);
+    assert_int_equal(prototypes_carry(2, F, map, rows), 0);
+    for (int r = 0; r < 2; r++) {
+        double squares = 0;
+        for (int f = 0; f < F; f++)
+            squares += (double)rows[r * F + f] * rows[r * F + f];
+        assert_true(fabs(squares - 1) < 1e-6);
+    }
+}
+
+static void test_unsolvable(void **state)
+{
+    (void)state;
+    float old[2 * F] = {1}, new[2 * F] = {1}, map[F * F] = {42.0f};
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.0, map), ERR_NUMERIC);
+    old[3] = NAN;
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, map), ERR_NUMERIC);
+    old[3] = 0;
+    new[3] = INFINITY;
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, map), ERR_NUMERIC);
+    assert_true(map[0] == 42.0f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_normalise),
+        cmocka_unit_test(test_mean),
+        cmocka_unit_test(test_map_is_the_minimum),
+        cmocka_unit_test(test_identity_when_nothing_to_learn),
+        cmocka_unit_test(test_carry_recovers_a_rotation),
+        cmocka_unit_test(test_carried_rows_are_units),
+        cmocka_unit_test(test_unsolvable),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,288 @@
+/*
+ * test_snapshot.c - what is saved is what is loaded, small, and nothing damaged gets in.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include <cmocka.h>
+
+#include "core/err.h"
+#include "core/m2kd/mask.h"
+#include "core/m2kd/snapshot.h"
+#include "core/storage/container.h"
+
+static char path[] = "/tmp/accreted-snapshot-XXXXXX";
+static const int steps[2] = {2, 4};
+
+struct fixture {
+    struct model *m;
+    uint8_t *mask;
+};
+
+/* A pruned and rounded network, with every kind of parameter away from its initial value. */
+static void make(struct fixture *f, float keep)
+{
+    const struct resnet_spec spec = {
+        .blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = 4};
+    assert_int_equal(model_new(&f->m, &spec, steps, 2, CONV_ISA_BASELINE), 0);
+    resnet_initialise(f->m->net, 5, f->m->params);
+    for (int e = 0; e < f->m->net->params.entry_count; e++) {
+        const struct param_entry *entry = &f->m->net->params.entries[e];
+        if (entry->kind == PARAM_CONV_WEIGHT)
+            continue;
+        for (size_t i = 0; i < entry->count; i++)
+            f->m->params[entry->offset + i] += 0.001f * (float)((i * 7 + (size_t)e) % 100);
+    }
+    for (int i = 0; i < 4 * 64; i++)
+        f->m->prototypes[i] = 0.003f * (float)(i % 91);
+    f->m->mean[1] = 0.4f;
+    f->m->std[2] = 0.3f;
+    f->m->score_scale = 9.0f;
+    f->m->classifier = CLASSIFIER_PROTOTYPES;
+    f->mask = malloc(f->m->net->params.count);
+    assert_non_null(f->mask);
+    assert_int_equal(mask_by_magnitude(f->m->net, f->m->params, keep, f->mask), 0);
+    snapshot_round(f->m->net, f->mask, f->m->params);
+}
+
+static void drop(struct fixture *f)
+{
+    model_release(f->m);
+    free(f->mask);
+}
+
+static int make_path(void **state)
+{
+    (void)state;
+    int fd = mkstemp(path);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_path(void **state)
+{
+    (void)state;
+    return unlink(path);
+}
+
+static void test_round(void **state)
+{
+    (void)state;
+    struct fixture f;
+    make(&f, 0.25f);
+    const struct resnet *net = f.m->net;
+    size_t conv = (size_t)net->layers[1].weight, gamma = (size_t)net->layers[1].gamma;
+    size_t at = net->params.entries[conv].offset, g = net->params.entries[gamma].offset;
+    f.mask[at] = 1;
+    f.mask[at + 1] = 0;
+    f.mask[at + 2] = 1;
+    f.m->params[at] = 1.0f + 0x1p-11f; /* a tie: to even */
+    f.m->params[at + 1] = -5.0f;
+    f.m->params[at + 2] = -1e6f;
+    f.m->params[g] = 1.0f + 0x1p-20f;
+    snapshot_round(net, f.mask, f.m->params);
+    assert_true(f.m->params[at] == 1.0f);
+    assert_true(f.m->params[at + 1] == 0.0f && !signbit(f.m->params[at + 1]));
+    assert_true(f.m->params[at + 2] == -65504.0f);
+    assert_true(f.m->params[g] == 1.0f + 0x1p-20f); /* batch norm stays fp32 */
+    drop(&f);
+}
+
+static void test_round_trip_bit_for_bit(void **state)
+{
+    (void)state;
+    static const float keeps[] = {0.05f, 0.3f, 1.0f};
+    for (size_t k = 0; k < 3; k++) {
+        struct fixture f;
+        struct model *n;
+        make(&f, keeps[k]);
+        assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+        assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
+        assert_memory_equal(&n->net->spec, &f.m->net->spec, sizeof n->net->spec);
+        assert_memory_equal(n->params, f.m->params, model_dense_bytes(f.m));
+        assert_memory_equal(n->prototypes, f.m->prototypes, 4 * 64 * sizeof(float));
+        assert_memory_equal(n->mean, f.m->mean, 3 * sizeof(float));
+        assert_memory_equal(n->std, f.m->std, 3 * sizeof(float));
+        assert_memory_equal(n->step_end, steps, sizeof steps);
+        assert_true(n->step_count == 2 && n->classifier == CLASSIFIER_PROTOTYPES);
+        assert_true(n->score_scale == 9.0f);
+        model_release(n);
+        drop(&f);
+    }
+}
+
+/* At a keep of 0.25: 2 bytes a kept weight and under a bit for each of all, out of 4 bytes. */
+static void test_share_of_dense(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t bytes = 0;
+    make(&f, 0.25f);
+    assert_int_equal(snapshot_save(f.m, f.mask, path, &bytes), 0);
+    double share = (double)bytes / (double)model_dense_bytes(f.m);
+    assert_true(share > 0.125 && share < 0.20);
+    drop(&f);
+}
+
+static void test_save_refuses_what_would_not_come_back(void **state)
+{
+    (void)state;
+    struct fixture f;
+    make(&f, 0.5f);
+    const struct resnet *net = f.m->net;
+    size_t at = net->params.entries[net->layers[1].weight].offset;
+    size_t bias = net->params.entries[net->head_bias[0]].offset;
+    float kept = f.m->params[at];
+
+    f.mask[at] = 1;
+    f.m->params[at] = 0.1f; /* no fp16 value */
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    f.mask[at] = 0;
+    f.m->params[at] = 0.5f; /* masked out, but not zero */
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    f.m->params[at] = -0.0f;
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    f.mask[at] = 1;
+    f.m->params[at] = NAN;
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    f.m->params[at] = kept;
+    f.m->params[bias] = INFINITY;
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    f.m->params[bias] = 0;
+    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+    drop(&f);
+}
+
+static void test_damaged_file_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct model *n = NULL;
+    uint64_t bytes;
+    make(&f, 0.3f);
+    assert_int_equal(snapshot_save(f.m, f.mask, path, &bytes), 0);
+    for (uint64_t at = 40; at < bytes; at += bytes / 50) {
+        FILE *file = fopen(path, "r+b");
+        assert_non_null(file);
+        assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+        int byte = fgetc(file);
+        assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+        fputc(byte ^ 0x10, file);
+        fclose(file);
+        assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), ERR_CORRUPT);
+        assert_null(n);
+        assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+    }
+    assert_int_equal(truncate(path, (off_t)bytes - 1), 0);
+    assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), ERR_CORRUPT);
+    assert_int_equal(model_save(f.m, path, NULL), 0);
+    assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), ERR_FORMAT);
+    assert_int_equal(snapshot_load(&n, "/tmp/none/none", CONV_ISA_BASELINE), ERR_MISSING);
+    assert_null(n);
+    drop(&f);
+}
+
+/* Saves `f`, replaces section `id` by `data` (left out if that is NULL), checksums right, and
+ * returns what loading it says. */
+static int load_forged(const struct fixture *f, uint32_t id, const void *data, size_t bytes)
+{
+    static const char names[6][5] = {"SPEC", "STEP", "PROT", "MASK", "KEPT", "REST"};
+    struct container *c;
+    struct container_section out[6];
+    int count = 0;
+    assert_int_equal(snapshot_save(f->m, f->mask, path, NULL), 0);
+    assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
+    for (int i = 0; i < 6; i++) {
+        const char *s = names[i];
+        uint32_t this = CONTAINER_ID(s[0], s[1], s[2], s[3]);
+        if (this == id && !data)
+            continue;
+        assert_int_equal(container_find(c, this, &out[count]), 0);
+        if (this == id)
+            out[count] = (struct container_section){id, bytes, data};
+        count++;
+    }
+    assert_int_equal(container_write(path, CONTAINER_SNAPSHOT, out, count, NULL), 0);
+    container_free(c);
+    struct model *m = NULL;
+    int err = snapshot_load(&m, path, CONV_ISA_BASELINE);
+    assert_true((err == 0) == (m != NULL));
+    model_release(m);
+    return err;
+}
+
+static size_t pack(uint8_t *packed, size_t room, const uint8_t *bits, size_t bytes)
+{
+    size_t n = ZSTD_compress(packed, room, bits, bytes, 3);
+    assert_false(ZSTD_isError(n));
+    return n;
+}
+
+static void test_forged_sections_are_refused(void **state)
+{
+    (void)state;
+    const uint32_t MASK = CONTAINER_ID('M', 'A', 'S', 'K'), KEPT = CONTAINER_ID('K', 'E', 'P', 'T'),
+                   REST = CONTAINER_ID('R', 'E', 'S', 'T');
+    static uint8_t bits[20000], packed[40000];
+    static uint16_t halves[100000];
+    static float floats[100000];
+    struct fixture f;
+    make(&f, 0.3f);
+    size_t conv = 0, kept = 0, rest;
+    for (int l = 0; l < f.m->net->layer_count; l++) {
+        const struct param_entry *e = &f.m->net->params.entries[f.m->net->layers[l].weight];
+        conv += e->count;
+        for (size_t i = 0; i < e->count; i++)
+            kept += f.mask[e->offset + i];
+    }
+    rest = f.m->net->params.count - conv;
+    size_t bytes = (conv + 7) / 8;
+    for (size_t i = 0; i < kept; i++)
+        bits[i / 8] |= (uint8_t)(1u << i % 8);
+
+    /* The forger's tools work: the same sizes, other contents. */
+    assert_int_equal(load_forged(&f, MASK, packed, pack(packed, sizeof packed, bits, bytes)), 0);
+    assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), 0);
+    assert_int_equal(load_forged(&f, REST, floats, rest * 4), 0);
+
+    assert_int_equal(load_forged(&f, MASK, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, KEPT, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, REST, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, MASK, "not zstd", 8), ERR_FORMAT);
+    size_t n = pack(packed, sizeof packed, bits, bytes);
+    assert_int_equal(load_forged(&f, MASK, packed, n - 1), ERR_FORMAT);
+    n = pack(packed, sizeof packed, bits, bytes - 1);
+    assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
+    n = pack(packed, sizeof packed, bits, bytes + 1);
+    assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
+    bits[kept / 8] ^= (uint8_t)(1u << kept % 8); /* one more than KEPT has */
+    n = pack(packed, sizeof packed, bits, bytes);
+    assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, KEPT, halves, kept * 2 - 2), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, REST, floats, rest * 4 + 4), ERR_FORMAT);
+    halves[kept - 1] = 0x7c00; /* infinity */
+    assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), ERR_CORRUPT);
+    floats[0] = NAN;
+    assert_int_equal(load_forged(&f, REST, floats, rest * 4), ERR_CORRUPT);
+    drop(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round),
+        cmocka_unit_test(test_round_trip_bit_for_bit),
+        cmocka_unit_test(test_share_of_dense),
+        cmocka_unit_test(test_save_refuses_what_would_not_come_back),
+        cmocka_unit_test(test_damaged_file_is_refused),
+        cmocka_unit_test(test_forged_sections_are_refused),
+    };
+    return cmocka_run_group_tests(tests, make_path, remove_path);
+}
