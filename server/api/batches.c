@@ -1,0 +1,409 @@
+/*
+ * batches.c - PUT, POST and GET of /api/v1/batches.
+ *
+ * An upload's way, each step with its thread:
+ *
+ *   handler (loop)      options checked
+ *   fingerprint (pool)  hash of the body as sent
+ *   fingerprinted       known? 200 at once, nothing is parsed again
+ *   ingest (pool)       parsed, judged, packs in tmp/
+ *   insert (db)         row, then the packs renamed into batches/, then the commit: two equal uploads meet
+ *                       here one after the other, and the second finds the name taken
+ *   inserted (loop)     201; or, the name being taken, 200 for the same content and 409 for another
+ *
+ * A name is the identity of a batch; an upload without one is named by its content.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/err.h"
+#include "server/api/api.h"
+#include "server/app.h"
+#include "server/decode/ingest.h"
+#include "server/decode/multipart.h"
+#include "server/http/http.h"
+#include "server/log.h"
+#include "server/store/batches.h"
+#include "server/store/db.h"
+#include "server/work.h"
+
+enum { FEW_IMAGES = 20, IMBALANCE = 10, DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_NAME = 100 };
+
+/* ---- the batch as JSON ---- */
+
+static json_t *time_json(int64_t ms)
+{
+    char text[40];
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t used = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + used, sizeof text - used, ".%03dZ", (int)(ms % 1000));
+    return json_string(text);
+}
+
+static json_t *classes_json(const struct batch *b)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < b->class_count; i++) {
+        const struct batch_class *c = &b->classes[i];
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", c->label, "train_images",
+                                              (json_int_t)c->train_count, "test_images",
+                                              (json_int_t)c->test_count));
+    }
+    return list;
+}
+
+static void warn(json_t *list, const char *code, const char *detail)
+{
+    json_array_append_new(list, json_pack("{s:s, s:s}", "code", code, "detail", detail));
+}
+
+/* What the sender should know before training on it; a test batch has nothing to be trained on. */
+static json_t *warnings_json(const struct batch *b)
+{
+    json_t *list = json_array();
+    if (b->train_count == 0)
+        return list;
+    const struct batch_class *least = &b->classes[0], *most = &b->classes[0];
+    int few = 0;
+    for (int i = 0; i < b->class_count; i++) {
+        const struct batch_class *c = &b->classes[i];
+        few += c->train_count < FEW_IMAGES;
+        if (c->train_count < least->train_count)
+            least = c;
+        if (c->train_count > most->train_count)
+            most = c;
+    }
+    char detail[512];
+    if (few > 0) {
+        snprintf(detail, sizeof detail,
+                 "%d of %d classes have fewer than %d training images; the smallest, \"%s\", has %lld", few,
+                 b->class_count, FEW_IMAGES, least->label, (long long)least->train_count);
+        warn(list, "few_images", detail);
+    }
+    if (most->train_count > IMBALANCE * least->train_count) {
+        snprintf(detail, sizeof detail,
+                 "\"%s\" has %lld training images and \"%s\" only %lld: the smaller class will be recognised "
+                 "less often", most->label, (long long)most->train_count, least->label,
+                 (long long)least->train_count);
+        warn(list, "imbalance", detail);
+    }
+    return list;
+}
+
+/* NULL when memory ran out. */
+static json_t *batch_json(const struct batch *b)
+{
+    json_t *verdicts = b->verdicts ? json_loads(b->verdicts, 0, NULL) : json_array();
+    json_t *version = b->consumed_version ? json_integer(b->consumed_version) : json_null();
+    return json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o}",
+                     "name", b->name, "state", b->state, "created", time_json(b->created_ms),
+                     "hash", b->hash,
+                     "train_images", (json_int_t)b->train_count, "test_images", (json_int_t)b->test_count,
+                     "train_bytes", (json_int_t)b->train_bytes, "test_bytes", (json_int_t)b->test_bytes,
+                     "classes", classes_json(b),
+                     "accepted", (json_int_t)(b->train_count + b->test_count),
+                     "rejected", (json_int_t)b->rejected, "duplicates", (json_int_t)b->duplicates,
+                     "verdicts", verdicts, "warnings", warnings_json(b), "consumed_version", version);
+}
+
+static void reply_batch(struct request *req, int status, const struct batch *b)
+{
+    char location[64 + BATCH_NAME_BYTES];
+    snprintf(location, sizeof location, "/api/v1/batches/%s", b->name);
+    if (status == 201)
+        reply_header(req, "Location", location);
+    reply_json(req, status, batch_json(b));
+}
+
+/* ---- uploads ---- */
+
+struct upload {
+    struct request *req;
+    struct app *app;
+    struct ingest_request request; /* its strings are the HTTP request's */
+    char fingerprint[HASH_HEX_BYTES];
+    int err; /* of the step that ran last; then `error` */
+    struct ingest_error error;
+    struct ingest_result result;
+};
+
+static void upload_free(struct upload *u)
+{
+    ingest_release(&u->result);
+    free(u);
+}
+
+static void reply_error(struct request *req, const struct ingest_error *error)
+{
+    reply_problem(req, error->status, error->code, "%s", error->detail);
+}
+
+static void reply_no_memory(struct request *req)
+{
+    reply_problem(req, 503, "no_memory", "memory ran out; try again later");
+}
+
+/* For errors of the store: ERR_MISSING is the caller's. */
+static void reply_store_error(struct request *req, int err)
+{
+    if (err == ERR_NOMEM)
+        reply_no_memory(req);
+    else if (err == ERR_NOSPACE)
+        reply_problem(req, 507, "disk_full", "the disk of the data directory is full; free some space and "
+                      "try again");
+    else
+        reply_problem(req, 500, "io_error", "the database could not be used: %s; the daemon's log tells more",
+                      err_str(err));
+}
+
+static int insert(struct db_txn *txn, void *ctx)
+{
+    struct upload *u = ctx;
+    int err = batches_insert(txn, &u->result.batch);
+    return err != 0 ? err : ingest_publish(&u->result, u->app->config.data_dir);
+}
+
+/* The name is taken: by the same content? */
+static void reply_existing(struct upload *u)
+{
+    struct batch existing;
+    int err = batches_get(u->app->db, u->result.batch.name, &existing);
+    if (err != 0) {
+        reply_store_error(u->req, err);
+        return;
+    }
+    if (strcmp(existing.hash, u->result.batch.hash) == 0)
+        reply_batch(u->req, 200, &existing);
+    else
+        reply_problem(u->req, 409, "batch_exists",
+                      "a batch named \"%s\" exists already and holds other images; choose another name",
+                      existing.name);
+    batch_release(&existing);
+}
+
+static void inserted(void *ctx, int status)
+{
+    struct upload *u = ctx;
+    if (status == 0) {
+        const struct batch *b = &u->result.batch;
+        log_info("batch %s: %lld training and %lld test images, %lld rejected, %lld duplicates", b->name,
+                 (long long)b->train_count, (long long)b->test_count, (long long)b->rejected,
+                 (long long)b->duplicates);
+        reply_batch(u->req, 201, b);
+    } else if (status == ERR_INVALID) {
+        reply_existing(u);
+    } else {
+        reply_store_error(u->req, status);
+    }
+    upload_free(u);
+}
+
+static void run_ingest(void *ctx)
+{
+    struct upload *u = ctx;
+    u->err = ingest(&u->request, &u->result, &u->error);
+    if (u->err == 0)
+        memcpy(u->result.batch.request_hash, u->fingerprint, sizeof u->fingerprint);
+}
+
+static void ingested(void *ctx)
+{
+    struct upload *u = ctx;
+    if (u->err == 0 && db_write(u->app->db, insert, inserted, u) == 0)
+        return;
+    if (u->err == 0)
+        reply_no_memory(u->req);
+    else
+        reply_error(u->req, &u->error);
+    upload_free(u);
+}
+
+static void run_fingerprint(void *ctx)
+{
+    struct upload *u = ctx;
+    u->err = ingest_fingerprint(&u->request, u->fingerprint, &u->error);
+}
+
+/* Whether this very upload made a batch before, under this name if it has one. */
+static int find_known(struct upload *u, struct batch *out)
+{
+    if (!u->request.name)
+        return batches_find_request(u->app->db, u->fingerprint, out);
+    int err = batches_get(u->app->db, u->request.name, out);
+    if (err == 0 && strcmp(out->request_hash, u->fingerprint) != 0) {
+        batch_release(out);
+        return ERR_MISSING;
+    }
+    return err;
+}
+
+static void fingerprinted(void *ctx)
+{
+    struct upload *u = ctx;
+    struct batch known;
+    int err = u->err;
+    if (err != 0) {
+        reply_error(u->req, &u->error);
+    } else if ((err = find_known(u, &known)) == 0) {
+        reply_batch(u->req, 200, &known);
+        batch_release(&known);
+    } else if (err != ERR_MISSING) {
+        reply_store_error(u->req, err);
+    } else if (work_run(u->app->loop, run_ingest, ingested, u) == 0) {
+        return;
+    } else {
+        reply_no_memory(u->req);
+    }
+    upload_free(u);
+}
+
+static bool name_valid(const char *name)
+{
+    size_t bytes = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return bytes >= 1 && bytes <= MAX_NAME && name[bytes] == '\0';
+}
+
+/* Reads ?split= and ?holdout=; replies and returns false when one is bad. */
+static bool read_options(struct request *req, struct ingest_request *r)
+{
+    const char *split = request_query(req, "split"), *holdout = request_query(req, "holdout");
+    if (split && strcmp(split, "train") != 0 && strcmp(split, "test") != 0) {
+        reply_problem(req, 400, "bad_query", "split is train or test");
+        return false;
+    }
+    r->test_split = split && strcmp(split, "test") == 0;
+    if (holdout) {
+        char *end;
+        r->holdout = strtod(holdout, &end);
+        if (end == holdout || *end != '\0' || !(r->holdout >= 0 && r->holdout <= 0.9)) {
+            reply_problem(req, 400, "bad_query", "holdout is a share from 0 to 0.9, like 0.1");
+            return false;
+        }
+    }
+    if (r->test_split && r->holdout > 0) {
+        reply_problem(req, 400, "bad_query", "holdout puts test images aside; with split=test all are");
+        return false;
+    }
+    r->classes = request_query(req, "classes");
+    r->names = request_query(req, "names");
+    return true;
+}
+
+static void upload_start(struct request *req, const char *name)
+{
+    struct app *app = request_app(req);
+    struct ingest_request r = {
+        .content_type = request_header(req, "Content-Type"),
+        .data_dir = app->config.data_dir,
+        .name = name,
+        .max_image_bytes = app->config.max_image_bytes,
+        .min_free_bytes = app->config.min_free_bytes,
+    };
+    if (name && !name_valid(name)) {
+        reply_problem(req, 400, "bad_name", "a batch's name is 1 to %d letters, digits, dots, dashes and "
+                      "underscores", MAX_NAME);
+        return;
+    }
+    if (!read_options(req, &r))
+        return;
+    /* Anything else is taken for a tar archive: curl -T sends no type, others all sorts of them. */
+    r.format = multipart_accepts(r.content_type) ? INGEST_MULTIPART : INGEST_TAR;
+    r.spool_path = request_spool(req, &r.spool_bytes);
+    struct upload *u = calloc(1, sizeof *u);
+    if (u)
+        *u = (struct upload){.req = req, .app = app, .request = r};
+    if (!u || work_run(app->loop, run_fingerprint, fingerprinted, u) != 0) {
+        reply_no_memory(req);
+        free(u);
+    }
+}
+
+void api_batches_put(struct request *req)
+{
+    upload_start(req, request_param(req, "name"));
+}
+
+void api_batches_post(struct request *req)
+{
+    upload_start(req, request_query(req, "name"));
+}
+
+/* ---- reading ---- */
+
+void api_batches_get(struct request *req)
+{
+    const char *name = request_param(req, "name");
+    struct batch b;
+    int err = batches_get(request_app(req)->db, name, &b);
+    if (err == ERR_MISSING) {
+        reply_problem(req, 404, "batch_not_found", "there is no batch of this name; GET /api/v1/batches lists "
+                      "them");
+    } else if (err != 0) {
+        reply_store_error(req, err);
+    } else {
+        reply_batch(req, 200, &b);
+        batch_release(&b);
+    }
+}
+
+/* A number of digits only, from 1 to `most`. */
+static bool read_number(const char *text, int base, int64_t most, int64_t *out)
+{
+    char *end;
+    if (strspn(text, "0123456789abcdef") != strlen(text) || strlen(text) > 18)
+        return false;
+    int64_t value = strtoll(text, &end, base);
+    if (end == text || *end != '\0' || value < 1 || value > most)
+        return false;
+    *out = value;
+    return true;
+}
+
+/* A token is the id of the last batch of the page before, in hex behind a letter: ids are no part of the API. */
+static bool read_page(struct request *req, int64_t *limit, int64_t *before_id)
+{
+    const char *text = request_query(req, "limit"), *token = request_query(req, "page_token");
+    *limit = DEFAULT_LIMIT;
+    *before_id = 0;
+    if (text && !read_number(text, 10, MAX_LIMIT, limit)) {
+        reply_problem(req, 400, "bad_query", "limit is a number from 1 to %d", MAX_LIMIT);
+        return false;
+    }
+    if (token && (token[0] != 'b' || !read_number(token + 1, 16, INT64_MAX, before_id))) {
+        reply_problem(req, 400, "bad_page_token", "page_token is what a reply gave as next_page_token");
+        return false;
+    }
+    return true;
+}
+
+void api_batches_list(struct request *req)
+{
+    int64_t limit, before_id;
+    if (!read_page(req, &limit, &before_id))
+        return;
+    struct batch *batches;
+    int count;
+    int err = batches_list(request_app(req)->db, before_id, (int)limit + 1, &batches, &count);
+    if (err != 0) {
+        reply_store_error(req, err);
+        return;
+    }
+    json_t *list = json_array();
+    json_t *next = json_null();
+    for (int i = 0; i < count; i++) {
+        if (i < limit) {
+            json_array_append_new(list, batch_json(&batches[i]));
+            continue;
+        }
+        char token[32];
+        snprintf(token, sizeof token, "b%llx", (unsigned long long)batches[i - 1].id);
+        next = json_string(token);
+    }
+    batches_release(batches, count);
+    reply_json(req, 200, json_pack("{s:o, s:o}", "batches", list, "next_page_token", next));
+}
