@@ -152,10 +152,10 @@ static enum MHD_Result begin(struct request *req, const char *version)
         body_begin(req, verdict.has_body, verdict.content_length);
     if (!req->response)
         return req->lost ? MHD_NO : MHD_YES;
-    if (verdict.has_body) {
-        req->close = true;
-        c->linger = true;
-    }
+    if (!verdict.has_body && !req->close)
+        return MHD_YES; /* the reply goes out at the end of the empty body, and the connection lives on */
+    req->close = true;
+    c->linger = verdict.has_body;
     return reply_queue(req);
 }
 
