@@ -21,10 +21,10 @@ struct model {
     float *params;       /* owned; net->params.count floats */
     float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* of pixels in 0..1 */
     int step_count;      /* increments so far, >= 1 */
-    int *step_end;       /* owned; classes known after each step; step_end[step_count-1] = classes */
+    int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */
     float *prototypes;   /* owned; (classes, 64) unit vectors; always present */
-    float score_scale;   /* softmax(score_scale * cosine), or of logits * score_scale for the head */
+    float score_scale;   /* softmax(score_scale * cosine), or of score_scale * logits (head) */
     _Atomic int references;
 };
 

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
@@ -166,6 +167,46 @@ static void test_every_truncation_is_detected(void **state)
     assert_int_equal(try_read(CONTAINER_MODEL), ERR_CORRUPT);
 }
 
+/* Makes the file of `sections` anew, replaces the 64-bit word at byte `at`, appends `extra` zeros
+ * and sets the checksum of the table right. Returns what reading it says. */
+static int read_forged(size_t at, uint64_t word, size_t extra)
+{
+    enum { HASHED = 32 + 3 * 32 };
+    unsigned char bytes[1000] = {0};
+    assert_int_equal(container_write(path, CONTAINER_MODEL, sections, 3, NULL), 0);
+    size_t size = slurp(bytes, sizeof bytes);
+    memset(bytes + size, 0, sizeof bytes - size);
+    memcpy(bytes + at, &word, sizeof word);
+    uint64_t hash = XXH3_64bits(bytes, HASHED);
+    memcpy(bytes + HASHED, &hash, sizeof hash);
+    spit(bytes, size + extra);
+    return try_read(CONTAINER_MODEL);
+}
+
+/* Numbers that contradict each other though every checksum is right. The file: header, three
+ * rows, checksum (136 bytes); sections at 192 (6 bytes), 256 (none) and 256 (70 bytes). */
+static void test_forged_table(void **state)
+{
+    (void)state;
+    const uint64_t zero_after = (uint64_t)1 << 32; /* high half of a word: the "0" fields */
+    assert_int_equal(read_forged(24, 326, 0), 0);
+    assert_int_equal(read_forged(16, 3 | zero_after, 0), ERR_FORMAT);
+    assert_int_equal(read_forged(16, 33, 0), ERR_CORRUPT);
+    assert_int_equal(read_forged(16, UINT32_MAX, 0), ERR_CORRUPT);
+    assert_int_equal(read_forged(24, 390, 64), ERR_CORRUPT); /* bytes that belong to nothing */
+    assert_int_equal(read_forged(24, 326, 64), ERR_CORRUPT);
+    assert_int_equal(read_forged(24, 325, 0), ERR_CORRUPT);
+    assert_int_equal(read_forged(32, ID_A | zero_after, 0), ERR_CORRUPT);
+    assert_int_equal(read_forged(64, ID_A, 0), ERR_CORRUPT); /* an id twice */
+    assert_int_equal(read_forged(64, ID_C + 1, 0), 0);
+    assert_int_equal(read_forged(64 + 8, 230, 0), ERR_CORRUPT); /* the empty one, unaligned */
+    static const uint64_t bad[] = {0, 128, 257, 320, UINT64_MAX, UINT64_MAX - 63, 1u << 31};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(read_forged(32 + 2 * 32 + 8, bad[i], 0), ERR_CORRUPT);  /* offset */
+        assert_int_equal(read_forged(32 + 2 * 32 + 16, bad[i], 0), ERR_CORRUPT); /* length */
+    }
+}
+
 static void test_what_is_no_container(void **state)
 {
     (void)state;
@@ -269,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_layout_on_disk),
         cmocka_unit_test(test_every_flipped_byte_is_detected),
         cmocka_unit_test(test_every_truncation_is_detected),
+        cmocka_unit_test(test_forged_table),
         cmocka_unit_test(test_what_is_no_container),
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_unwritable_places),

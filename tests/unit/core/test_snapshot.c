@@ -262,6 +262,9 @@ static void test_forged_sections_are_refused(void **state)
     assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
     n = pack(packed, sizeof packed, bits, bytes + 1);
     assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
+    n = pack(packed, sizeof packed, bits, bytes / 2); /* two frames that add up */
+    n += pack(packed + n, sizeof packed - n, bits + bytes / 2, bytes - bytes / 2);
+    assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
     bits[kept / 8] ^= (uint8_t)(1u << kept % 8); /* one more than KEPT has */
     n = pack(packed, sizeof packed, bits, bytes);
     assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
