@@ -371,7 +371,7 @@ static void explain(struct refusal *why, int err)
            err_str(err));
 }
 
-/* For writes that must not be lost: goes on until the row is written, the row refuses, or the daemon
+/* For writes that must not be lost: goes on until the row is written or refuses, or the daemon
  * stops. A row that says running while nothing runs would be a lie. */
 static int write_surely(struct worker *w, db_write_fn write)
 {

@@ -1,0 +1,33 @@
+/*
+ * format.h - how replies write times, numbers and pages. Pure functions.
+ */
+#ifndef ACCRETED_SERVER_API_FORMAT_H
+#define ACCRETED_SERVER_API_FORMAT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
+
+/* RFC 3339 in UTC with milliseconds, "2026-03-01T12:00:00.000Z"; 0 is null. New reference. */
+json_t *format_time(int64_t unix_ms);
+/* null for what is not finite: not measured. New reference. */
+json_t *format_real(double value);
+/* A number that is null when 0: ids. New reference. */
+json_t *format_id(int64_t id);
+/* A text or null. New reference. */
+json_t *format_text(const char *text);
+
+/* Page tokens are opaque to clients; here they carry the last id of the page before. */
+json_t *format_token(int64_t last_id);
+bool parse_token(const char *token, int64_t *last_id);
+/* A whole decimal number from 1 on, as path parameters hold. */
+bool parse_id(const char *text, int64_t *id);
+
+struct request;
+/* The query parameters limit and page_token. On a bad one replies 400 `bad_query` and returns
+ * false. */
+bool format_page(struct request *req, int64_t *before_id, int *limit);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * models.c - /api/v1/models and /api/v1/snapshots: the published versions, two views of one row.
+ */
+#include "server/api/api.h"
+
+#include <stdlib.h>
+
+#include "core/err.h"
+#include "server/api/format.h"
+#include "server/app.h"
+#include "server/http/http.h"
+#include "server/store/versions.h"
+
+typedef json_t *(*version_json_fn)(const struct version *v, const struct class_row *classes,
+                                   int class_count);
+
+static json_t *model_json(const struct version *v, const struct class_row *classes,
+                          int class_count)
+{
+    json_t *names = json_array();
+    for (int i = 0; i < v->classes && i < class_count; i++)
+        json_array_append_new(names, json_string(classes[i].name));
+    return json_pack("{s:I, s:o, s:I, s:i, s:b, s:i, s:o, s:o, s:I, s:o, s:f}", "version",
+                     (json_int_t)v->version, "parent", format_id(v->parent), "job",
+                     (json_int_t)v->job, "step", v->step, "active", (int)v->active, "classes",
+                     v->classes, "class_names", names, "created", format_time(v->created_ms),
+                     "model_bytes", (json_int_t)v->model_bytes, "accuracy",
+                     format_real(v->accuracy_dense), "train_seconds", v->train_seconds);
+}
+
+static json_t *snapshot_json(const struct version *v, const struct class_row *classes,
+                             int class_count)
+{
+    (void)classes;
+    (void)class_count;
+    return json_pack("{s:I, s:i, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "version",
+                     (json_int_t)v->version, "step", v->step, "bytes",
+                     (json_int_t)v->snapshot_bytes, "dense_bytes", (json_int_t)v->dense_bytes,
+                     "share", (double)v->snapshot_bytes / (double)v->dense_bytes, "sparsity",
+                     v->sparsity, "accuracy_dense", format_real(v->accuracy_dense),
+                     "accuracy_pruned", format_real(v->accuracy_pruned), "accuracy_lost",
+                     format_real(v->accuracy_dense - v->accuracy_pruned), "created",
+                     format_time(v->created_ms));
+}
+
+static void reply_store_error(struct request *req, int err)
+{
+    reply_problem(req, 500, "internal_error", "The database said: %s. See the log.", err_str(err));
+}
+
+static void reply_list(struct request *req, const char *key, version_json_fn to_json)
+{
+    struct db_txn *t = db_reader(request_app(req)->db);
+    struct version *versions = NULL;
+    struct class_row *classes = NULL;
+    int64_t before;
+    int limit, count = 0, class_count = 0;
+    if (!format_page(req, &before, &limit))
+        return;
+    int err = versions_list(t, before, limit + 1, &versions, &count);
+    if (!err)
+        err = classes_list(t, &classes, &class_count);
+    if (err) {
+        reply_store_error(req, err);
+        goto out;
+    }
+    int shown = count < limit ? count : limit;
+    json_t *list = json_array();
+    for (int i = 0; i < shown; i++)
+        json_array_append_new(list, to_json(&versions[i], classes, class_count));
+    json_t *next = count > limit ? format_token(versions[shown - 1].version) : json_null();
+    reply_json(req, 200, json_pack("{s:o, s:o}", key, list, "next_page_token", next));
+out:
+    free(versions);
+    free(classes);
+}
+
+void api_models_list(struct request *req)
+{
+    reply_list(req, "models", model_json);
+}
+
+void api_snapshots_list(struct request *req)
+{
+    reply_list(req, "snapshots", snapshot_json);
+}
+
+void api_models_get(struct request *req)
+{
+    struct db_txn *t = db_reader(request_app(req)->db);
+    struct version v;
+    struct class_row *classes;
+    int64_t number;
+    int class_count;
+    int err = parse_id(request_param(req, "version"), &number) ? versions_get(t, number, &v)
+                                                               : ERR_MISSING;
+    if (err == ERR_MISSING) {
+        reply_problem(req, 404, "model_not_found",
+                      "There is no model version '%.40s'. GET /api/v1/models lists them.",
+                      request_param(req, "version"));
+        return;
+    }
+    if (!err)
+        err = classes_list(t, &classes, &class_count);
+    if (err) {
+        reply_store_error(req, err);
+        return;
+    }
+    reply_json(req, 200, model_json(&v, classes, class_count));
+    free(classes);
+}
