@@ -83,6 +83,19 @@ $(BUILD)/unit/server/%: tests/unit/server/%.c $(BUILD)/server.a $(BUILD)/core.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/server.a $(BUILD)/core.a \
 	    -lcmocka $(SERVER_LIBS) $(CORE_LIBS)
 
+# Files alone: no user (the unit makes one while it runs), no start. An existing configuration stays.
+PREFIX  ?= /usr/local
+SYSCONF ?= /etc
+.PHONY: install
+install: $(BUILD)/accreted
+	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/accreted
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(SYSCONF)/accreted
+	sed -e 's,/usr/local/,$(PREFIX)/,g' -e 's,/etc/,$(SYSCONF)/,g' systemd/accreted.service \
+	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/accreted.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/accreted.service
+	test -e $(DESTDIR)$(SYSCONF)/accreted/accreted.conf || \
+	    install -m 644 systemd/accreted.conf $(DESTDIR)$(SYSCONF)/accreted/accreted.conf
+
 .PHONY: clean
 clean:
 	rm -rf build

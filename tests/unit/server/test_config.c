@@ -113,6 +113,30 @@ static void test_file_errors_name_the_line(void **state)
     }
 }
 
+/* Every option that the shipped file shows, at the value shown, is the default. Run from the project root. */
+static void test_shipped_file_shows_the_defaults(void **state)
+{
+    (void)state;
+    char text[8192], line[512], message[MESSAGE_BYTES];
+    size_t used = 0;
+    int shown = 0;
+    FILE *file = fopen("systemd/accreted.conf", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        bool is_option = strncmp(line, "; ", 2) == 0;
+        assert_true(is_option || line[0] == '#' || line[0] == '\n');
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s", line + (is_option ? 2 : 0));
+        assert_true(used < sizeof text);
+        shown += is_option;
+    }
+    fclose(file);
+    struct config shipped = {0}, defaults = {0};
+    assert_int_equal(load_text(&shipped, message, text), 0);
+    assert_int_equal(load_text(&defaults, message, ""), 0);
+    assert_memory_equal(&shipped, &defaults, sizeof shipped);
+    assert_int_equal(shown, 11);
+}
+
 static void test_long_line_is_refused(void **state)
 {
     (void)state;
@@ -187,6 +211,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_command_line_beats_file),
         cmocka_unit_test(test_file_errors_name_the_line),
+        cmocka_unit_test(test_shipped_file_shows_the_defaults),
         cmocka_unit_test(test_long_line_is_refused),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_command_line_errors),
