@@ -6,6 +6,7 @@
 #include "server/api/api.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,7 @@ static json_t *job_json(struct app *app, struct job *j)
         format_time(j->created_ms), "started", format_time(j->started_ms), "finished",
         format_time(j->finished_ms), "error", error_json(j), "version", format_id(j->version),
         "train_images", j->train_images < 0 ? json_null() : json_integer(j->train_images),
-        "images_per_second", format_real(j->images_per_second), "kernel", format_text(j->kernel),
+        "images_per_second", format_real(round(10 * j->images_per_second) / 10), "kernel", format_text(j->kernel),
         "threads", format_id(j->gang), "reproducible",
         j->reproducible < 0 ? json_null() : json_boolean(j->reproducible));
     if (o && live && (j->state == JOB_RUNNING || j->state == JOB_CANCELLING))
