@@ -1,0 +1,399 @@
+/*
+ * test_learner.c - increments end to end on small images made here: learning, reproducing,
+ * stopping and going on, cancelling, refusing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "core/err.h"
+#include "core/learner/calibrate.h"
+#include "core/learner/learner.h"
+#include "core/m2kd/snapshot.h"
+
+enum { SIDE = 8, CHANNELS = 3, PER_CLASS = 40, CLASSES = 4 };
+
+/* One directory a test, with the files of up to two steps. */
+struct place {
+    char dir[64], model[2][96], snapshot[2][96], checkpoint[96];
+    const char *snapshot_paths[2];
+    atomic_int command;
+    int stop_after; /* epochs reported until the command word is set; 0 = never */
+    enum learner_command then;
+    int epochs;
+    double last_fraction;
+    bool fraction_fell;
+    struct learner_epoch last_epoch;
+};
+
+/* Class c: a bright bar whose direction and colour depend on c, in noise. */
+static void make_data(struct dataset *d, int first, int end, int per_class, uint64_t seed)
+{
+    struct rng r;
+    rng_init(&r, seed, 77);
+    assert_int_equal(dataset_init(d, (end - first) * per_class, SIDE, SIDE, CHANNELS), 0);
+    for (int n = 0; n < d->count; n++) {
+        int c = first + n % (end - first), at = (int)rng_below(&r, 3) + 2;
+        d->labels[n] = c;
+        for (int p = 0; p < SIDE * SIDE * CHANNELS; p++) {
+            int y = p / CHANNELS / SIDE, x = p / CHANNELS % SIDE;
+            bool bar = (c % 2 ? x : y) == at && p % CHANNELS != c / 2;
+            d->pixels[(size_t)n * SIDE * SIDE * CHANNELS + p] =
+                (uint8_t)(rng_below(&r, 100) + (bar ? 150 : 0));
+        }
+    }
+}
+
+static int setup(void **state)
+{
+    struct place *p = calloc(1, sizeof *p);
+    snprintf(p->dir, sizeof p->dir, "/tmp/test_learner.XXXXXX");
+    assert_non_null(mkdtemp(p->dir));
+    for (int s = 0; s < 2; s++) {
+        snprintf(p->model[s], sizeof p->model[s], "%s/model%d", p->dir, s);
+        snprintf(p->snapshot[s], sizeof p->snapshot[s], "%s/snapshot%d", p->dir, s);
+        p->snapshot_paths[s] = p->snapshot[s];
+    }
+    snprintf(p->checkpoint, sizeof p->checkpoint, "%s/checkpoint", p->dir);
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct place *p = *state;
+    for (int s = 0; s < 2; s++) {
+        unlink(p->model[s]);
+        unlink(p->snapshot[s]);
+    }
+    unlink(p->checkpoint);
+    int left = rmdir(p->dir); /* fails when a temporary file was left behind */
+    free(p);
+    return left;
+}
+
+static void on_progress(void *ctx, const struct learner_progress *progress)
+{
+    struct place *p = ctx;
+    if (progress->fraction < p->last_fraction || progress->fraction > 1)
+        p->fraction_fell = true;
+    p->last_fraction = progress->fraction;
+}
+
+static void on_epoch(void *ctx, const struct learner_epoch *e)
+{
+    struct place *p = ctx;
+    p->last_epoch = *e;
+    if (++p->epochs == p->stop_after)
+        atomic_store(&p->command, p->then);
+}
+
+static struct learner_options options(void)
+{
+    struct learner_options o;
+    learner_options_default(&o);
+    o.blocks = 1;
+    o.epochs = 4;
+    o.batch = 16;
+    o.view.pad = 1;
+    o.view.flip = false;
+    o.prune_keep = 0.5f;
+    o.gang = 2;
+    return o;
+}
+
+/* Runs step 0 (classes 0, 1) or step 1 (classes 2, 3 on top of `base`). */
+static int run(struct place *p, const struct learner_options *o, int step, struct model *base,
+               struct learner_result *result)
+{
+    struct dataset train, test;
+    int first = step * 2, end = first + 2;
+    make_data(&train, first, end, PER_CLASS, 1);
+    make_data(&test, 0, end, 20, 2);
+    p->last_fraction = 0;
+    struct learner_job job = {
+        .options = o,
+        .train = &train,
+        .test = &test,
+        .classes = end,
+        .base = base,
+        .snapshot_paths = p->snapshot_paths,
+        .checkpoint_path = p->checkpoint,
+        .model_path = p->model[step],
+        .snapshot_path = p->snapshot[step],
+        .command = &p->command,
+        .on_progress = on_progress,
+        .on_epoch = on_epoch,
+        .ctx = p,
+    };
+    int err = learner_run(&job, result);
+    dataset_release(&train);
+    dataset_release(&test);
+    return err;
+}
+
+static void same_params(const struct model *a, const struct model *b)
+{
+    assert_memory_equal(a->params, b->params, a->net->params.count * sizeof *a->params);
+    assert_memory_equal(a->prototypes, b->prototypes,
+                        (size_t)a->net->spec.classes * RESNET_FEATURES * sizeof(float));
+}
+
+/* Two increments for one set of options; checks what must hold for any. */
+static void check_two_steps(struct place *p, struct learner_options *o)
+{
+    struct learner_result first, second;
+    assert_int_equal(run(p, o, 0, NULL, &first), 0);
+    assert_true(evaluation_accuracy(&first.dense) > 0.9);
+    assert_int_equal(run(p, o, 1, first.model, &second), 0);
+    assert_false(p->fraction_fell);
+    assert_int_equal(second.dense.classes, CLASSES);
+    assert_int_equal(evaluation_total(&second.dense, 0), 20);
+    assert_int_equal(second.model->step_count, 2);
+    assert_int_equal(second.model->step_end[0], 2);
+    assert_true(second.snapshot_bytes < second.dense_bytes / 2);
+    assert_true(second.sparsity > 0.4 && second.sparsity < 0.5);
+    assert_true(isfinite(p->last_epoch.loss_class));
+    assert_int_not_equal(access(p->checkpoint, F_OK), 0);
+    learner_result_release(&first);
+    learner_result_release(&second);
+}
+
+static void test_two_steps_with_defaults(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    check_two_steps(p, &o);
+    assert_true(p->last_epoch.loss_mmd > 0);
+    assert_true(p->last_epoch.loss_ad > 0);
+}
+
+static void test_every_form_of_the_loss(void **state)
+{
+    struct place *p = *state;
+    for (int form = 0; form < 8; form++) {
+        struct learner_options o = options();
+        o.loss = form & 1 ? LOSS_SOFTMAX : LOSS_SIGMOID;
+        o.teachers = form & 2 ? TEACHERS_LAST : TEACHERS_ALL;
+        o.aux = form & 4;
+        o.classifier = form & 1 ? CLASSIFIER_HEAD : CLASSIFIER_PROTOTYPES;
+        check_two_steps(p, &o);
+        assert_true(p->last_epoch.loss_mmd > 0);
+        assert_true((p->last_epoch.loss_ad > 0) == o.aux);
+    }
+}
+
+static void test_finetune_has_no_teachers(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    o.method = METHOD_FINETUNE;
+    check_two_steps(p, &o);
+    assert_true(p->last_epoch.loss_mmd == 0 && p->last_epoch.loss_ad == 0);
+}
+
+/* Distillation must do what it is for: keep the old classes' logits where they were. */
+static void test_distillation_remembers(void **state)
+{
+    struct place *p = *state;
+    double kept[2];
+    for (int method = 0; method < 2; method++) {
+        struct learner_result first, second;
+        struct learner_options o = options();
+        o.classifier = CLASSIFIER_HEAD;
+        o.lr_later = 1;
+        o.method = method ? METHOD_M2KD : METHOD_FINETUNE;
+        assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+        assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+        kept[method] = 0;
+        for (int c = 0; c < 2; c++)
+            kept[method] += evaluation_correct(&second.dense, c) / 40.0;
+        learner_result_release(&first);
+        learner_result_release(&second);
+    }
+    assert_true(kept[1] > kept[0] + 0.1);
+}
+
+static void test_files_are_the_models(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    struct model *m;
+    assert_int_equal(run(p, &o, 0, NULL, &r), 0);
+    assert_int_equal(model_load(&m, p->model[0], conv_isa_best()), 0);
+    same_params(m, r.model);
+    model_release(m);
+    assert_int_equal(snapshot_load(&m, p->snapshot[0], conv_isa_best()), 0);
+    struct frozen *f;
+    struct gang *g;
+    struct evaluation e;
+    struct dataset test;
+    make_data(&test, 0, 2, 20, 2);
+    assert_int_equal(gang_new(&g, 1, 0), 0);
+    assert_int_equal(frozen_new(&f, m), 0);
+    assert_int_equal(evaluate(&e, f, &test, g), 0);
+    assert_memory_equal(e.confusion, r.pruned.confusion, 4 * sizeof *e.confusion);
+    evaluation_release(&e);
+    dataset_release(&test);
+    frozen_free(f);
+    gang_free(g);
+    model_release(m);
+    learner_result_release(&r);
+}
+
+/* Stopped after every possible epoch in turn and resumed: the same bits as without a stop. */
+static void test_resumed_is_bit_identical(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result base, whole, r;
+    struct model *snapshot;
+    assert_int_equal(run(p, &o, 0, NULL, &base), 0);
+    assert_int_equal(run(p, &o, 1, base.model, &whole), 0);
+    assert_int_equal(snapshot_load(&snapshot, p->snapshot[1], conv_isa_best()), 0);
+    for (int stop = 1; stop <= o.epochs + o.prune_epochs; stop++) {
+        struct model *again;
+        p->epochs = 0;
+        p->stop_after = stop;
+        p->then = COMMAND_STOP;
+        assert_int_equal(run(p, &o, 1, base.model, &r), ERR_STOPPED);
+        assert_int_equal(access(p->checkpoint, F_OK), 0);
+        atomic_store(&p->command, COMMAND_RUN);
+        p->stop_after = 0;
+        assert_int_equal(run(p, &o, 1, base.model, &r), 0);
+        assert_true(r.resumed && r.reproducible);
+        same_params(r.model, whole.model);
+        assert_int_equal(snapshot_load(&again, p->snapshot[1], conv_isa_best()), 0);
+        same_params(again, snapshot);
+        model_release(again);
+        learner_result_release(&r);
+    }
+    model_release(snapshot);
+    learner_result_release(&base);
+    learner_result_release(&whole);
+}
+
+static void test_other_gang_is_not_called_reproducible(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    p->stop_after = 2;
+    p->then = COMMAND_STOP;
+    assert_int_equal(run(p, &o, 0, NULL, &r), ERR_STOPPED);
+    atomic_store(&p->command, COMMAND_RUN);
+    o.gang = 1;
+    assert_int_equal(run(p, &o, 0, NULL, &r), 0);
+    assert_true(r.resumed && !r.reproducible);
+    learner_result_release(&r);
+}
+
+static void test_foreign_checkpoint_is_ignored(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    p->stop_after = 2;
+    p->then = COMMAND_STOP;
+    assert_int_equal(run(p, &o, 0, NULL, &r), ERR_STOPPED);
+    atomic_store(&p->command, COMMAND_RUN);
+    o.seed++;
+    assert_int_equal(run(p, &o, 0, NULL, &r), 0);
+    assert_false(r.resumed);
+    learner_result_release(&r);
+}
+
+static void test_cancel_leaves_nothing(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    p->stop_after = 3;
+    p->then = COMMAND_CANCEL;
+    assert_int_equal(run(p, &o, 0, NULL, &r), ERR_CANCELLED);
+    assert_int_not_equal(access(p->checkpoint, F_OK), 0);
+    assert_int_not_equal(access(p->model[0], F_OK), 0);
+}
+
+static void test_divergence_is_an_error(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    o.loss = LOSS_SOFTMAX;
+    o.sgd.lr = 100;
+    o.sgd.weight_decay = 1;
+    o.epochs = 50;
+    int err = run(p, &o, 0, NULL, &r);
+    assert_int_equal(err, ERR_DIVERGED);
+    assert_int_not_equal(access(p->model[0], F_OK), 0);
+}
+
+static void test_bad_jobs_are_refused(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    const char *bad = NULL;
+    o.prune_keep = 0;
+    assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
+    assert_string_equal(bad, "prune.keep");
+    assert_int_equal(run(p, &o, 0, NULL, &r), ERR_INVALID);
+    o = options();
+    o.sgd.lr = NAN;
+    assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
+    assert_string_equal(bad, "lr");
+    o = options();
+    assert_int_equal(run(p, &o, 1, NULL, &r), ERR_INVALID); /* classes 0 and 1 have no image */
+}
+
+static void test_calibration_finds_the_scale(void **state)
+{
+    (void)state;
+    enum { N = 4000, K = 3 };
+    static float scores[N * K];
+    static int labels[N];
+    struct rng r;
+    rng_init(&r, 5, 5);
+    for (int i = 0; i < N; i++) { /* labels drawn from softmax(7 * scores) */
+        double p[K], total = 0, u = rng_uniform(&r);
+        for (int c = 0; c < K; c++) {
+            scores[i * K + c] = rng_uniform(&r);
+            total += p[c] = exp(7 * scores[i * K + c]);
+        }
+        labels[i] = 0;
+        for (int c = 0; c < K - 1 && u > p[c] / total; c++, labels[i]++)
+            u -= p[c] / total;
+    }
+    float scale = calibrate_scale(N, K, scores, labels);
+    assert_true(scale > 6.3f && scale < 7.7f);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_two_steps_with_defaults),
+        TEST(test_every_form_of_the_loss),
+        TEST(test_finetune_has_no_teachers),
+        TEST(test_distillation_remembers),
+        TEST(test_files_are_the_models),
+        TEST(test_resumed_is_bit_identical),
+        TEST(test_other_gang_is_not_called_reproducible),
+        TEST(test_foreign_checkpoint_is_ignored),
+        TEST(test_cancel_leaves_nothing),
+        TEST(test_divergence_is_an_error),
+        TEST(test_bad_jobs_are_refused),
+        cmocka_unit_test(test_calibration_finds_the_scale),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
