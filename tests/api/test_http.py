@@ -1,0 +1,407 @@
+"""The front of the daemon over raw sockets: framing that could smuggle a second request, Host and Origin, limits,
+uploads that end badly, and the stop. A daemon of its own, with small limits."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("ACCRETED", str(ROOT / "build/release/accreted"))
+UPLOAD_LIMIT = 4 << 20
+JSON_LIMIT = 1 << 20
+HOST = "Host: localhost\r\n"
+
+
+class Front:
+    """A daemon and the port it listens on."""
+
+    def __init__(self, data_dir, *options):
+        self.data_dir = data_dir
+        self.process = subprocess.Popen(
+            [BINARY, "--config", "/dev/null", "--data-dir", str(data_dir), "--port", "0",
+             "--max-upload-bytes", str(UPLOAD_LIMIT), "--min-free-bytes", "0", *options])
+        wait_for(lambda: (data_dir / "port").exists() or self.process.poll() is not None)
+        self.port = int((data_dir / "port").read_text())
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def stop(self):
+        """Exit status after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=15)
+
+    def uploads(self):
+        return [p for p in (self.data_dir / "tmp").iterdir() if p.name.startswith("upload-")]
+
+
+class Reply:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def problem(self, status, code):
+        """Asserts a whole RFC 9457 object."""
+        assert self.status == status, self.body
+        assert self.headers["content-type"] == "application/problem+json"
+        problem = json.loads(self.body)
+        assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "error",
+                                "retryable", "request_id"}
+        assert problem["code"] == code
+        assert problem["status"] == status
+        assert problem["request_id"] == self.headers["x-request-id"]
+        return problem
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.01)
+
+
+def read_reply(stream, head=False):
+    """One reply from a socket's file; None at the end of the stream."""
+    line = stream.readline()
+    if not line:
+        return None
+    status = int(line.split()[1])
+    headers = {}
+    while (line := stream.readline()) not in (b"\r\n", b""):
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.lower()] = value.strip()
+    size = 0 if head or status in (100, 304) else int(headers.get("content-length", 0))
+    return Reply(status, headers, stream.read(size))
+
+
+def ask(front, text, body=b"", head=False):
+    """Sends one request on a new connection; its reply, and what came after it (None: the daemon closed)."""
+    with front.connect() as sock, sock.makefile("rb") as stream:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(text.encode("latin-1") + body)
+        reply = read_reply(stream, head)
+        if reply is None or reply.headers.get("connection") == "close":
+            return reply, stream.read() or None
+        return reply, b""
+
+
+def request(method, path, *headers, host=HOST):
+    return f"{method} {path} HTTP/1.1\r\n{host}" + "".join(h + "\r\n" for h in headers) + "\r\n"
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    daemon = Front(tmp_path_factory.mktemp("front") / "data")
+    yield daemon
+    assert daemon.stop() == 0
+
+
+# ---- framing ----
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("status, headers", [
+    (400, ["Content-Length: 4", "Transfer-Encoding: chunked"]),
+    (400, ["Transfer-Encoding: chunked", "Content-Length: 4"]),
+    (400, ["Content-Length: 4", "Content-Length: 5"]),
+    (400, ["Content-Length: 4", "Content-Length: 4"]),
+    (501, ["Transfer-Encoding: gzip, chunked"]),
+    (501, ["Transfer-Encoding: gzip"]),
+    (501, ["Transfer-Encoding: xchunked"]),
+    (501, ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"]),
+    (501, ["Transfer-Encoding: identity"]),
+])
+@pytest.mark.parametrize("method, path", [("POST", "/api/v1/jobs"), ("GET", "/healthz"),
+                                          ("PUT", "/api/v1/batches/a"), ("DELETE", "/nope")])
+def test_ambiguous_framing_is_refused_and_closed(front, method, path, status, headers):
+    reply, rest = ask(front, request(method, path, *headers), b"0\r\n\r\n" + SMUGGLED)
+    reply.problem(status, "bad_framing")
+    assert rest is None
+
+
+def test_body_of_a_get_is_not_a_second_request(front):
+    with front.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(request("GET", "/healthz", f"Content-Length: {len(SMUGGLED)}").encode()
+                     + SMUGGLED + request("GET", "/nope").encode())
+        assert read_reply(stream).status == 200
+        assert read_reply(stream).status == 404
+
+
+def test_body_of_a_refused_request_is_not_a_second_request(front):
+    reply, rest = ask(front, request("GET", "/nope", f"Content-Length: {len(SMUGGLED)}"), SMUGGLED)
+    reply.problem(404, "not_found")
+    assert rest is None
+
+
+@pytest.mark.parametrize("header", ["Content-Length : 4", "X-A: b\x01c", "X-A: b\x7f", "X(A): b"])
+def test_malformed_header_is_refused(front, header):
+    reply, rest = ask(front, request("GET", "/healthz", header))
+    reply.problem(400, "bad_header")
+    assert rest is None
+
+
+@pytest.mark.parametrize("value", ["-1", "+3", "0x3", "3, 3", "a"])
+def test_malformed_content_length_is_refused(front, value):
+    reply, rest = ask(front, request("POST", "/api/v1/jobs", f"Content-Length: {value}"), b"abc")
+    assert reply.status == 400  # libmicrohttpd's own page
+    assert b"HTTP/1.1" not in (rest or b"")
+
+
+def test_transfer_encoding_needs_http_1_1(front):
+    reply, rest = ask(front, f"POST /api/v1/jobs HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")
+    reply.problem(400, "bad_framing")
+    assert rest is None
+
+
+# ---- who asks ----
+
+@pytest.mark.parametrize("host", ["", HOST + "Host: 127.0.0.1\r\n", HOST + HOST])
+def test_not_exactly_one_host(front, host):
+    reply, rest = ask(front, request("GET", "/healthz", host=host))
+    reply.problem(400, "bad_host")
+    assert rest is None
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1",
+                                  "localhost:80:80", "[::2]", "", "localhost:x", "[::1", "::1"])
+def test_foreign_host(front, host):
+    reply, rest = ask(front, request("GET", "/healthz", host=f"Host: {host}\r\n"))
+    reply.problem(421, "host_not_allowed")
+    assert rest is None
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:80"])
+def test_own_host(front, host):
+    reply, _ = ask(front, request("GET", "/healthz", host=f"Host: {host}\r\n"))
+    assert reply.status == 200
+
+
+def test_foreign_origin_changes_nothing(front):
+    for origin in ("http://evil.example", "null", "https://localhost", "http://localhost:1"):
+        reply, _ = ask(front, request("POST", "/api/v1/jobs", f"Origin: {origin}", "Content-Length: 2"), b"{}")
+        reply.problem(403, "origin_not_allowed")
+    reply, _ = ask(front, request("POST", "/api/v1/jobs", "Origin: http://localhost", "Content-Length: 1"), b"{")
+    assert reply.status != 403
+
+
+# ---- routes ----
+
+def test_health_and_common_headers(front):
+    reply, _ = ask(front, request("GET", "/healthz"))
+    health = json.loads(reply.body)
+    assert (health["status"], health["live"], health["ready"]) == ("ok", True, True)
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    again, _ = ask(front, request("GET", "/healthz"))
+    assert again.headers["x-request-id"] != reply.headers["x-request-id"]
+
+
+def test_head_follows_get(front):
+    full, _ = ask(front, request("GET", "/healthz"))
+    head, _ = ask(front, request("HEAD", "/healthz"), head=True)
+    assert (head.status, head.headers["content-length"]) == (200, str(len(full.body)))
+
+
+def test_connection_is_kept_even_after_a_refusal(front):
+    with front.connect() as sock, sock.makefile("rb") as stream:
+        for path, status in (("/healthz", 200), ("/nope", 404), ("/healthz", 200)):
+            sock.sendall(request("GET", path).encode())
+            assert read_reply(stream).status == status
+
+
+def test_not_found(front):
+    for path in ("/nope", "/api/v1", "/api/v1/jobs/", "/web/", "/web/nope.js"):
+        reply, _ = ask(front, request("GET", path))
+        assert reply.problem(404, "not_found")["instance"] == path
+
+
+def test_method_not_allowed(front):
+    reply, _ = ask(front, request("DELETE", "/api/v1/jobs"))
+    reply.problem(405, "method_not_allowed")
+    assert reply.headers["allow"] == "POST, GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/batches/..", "/api/v1/batches/%2e%2e", "/api/v1/batches/a%2fb",
+                                  "/api/v1/batches/%00", "/api/v1/batches/%zz", "/web/..%2fMakefile",
+                                  "/web/../Makefile", "http://localhost/healthz"])
+def test_bad_path(front, path):
+    reply, _ = ask(front, request("GET", path))
+    reply.problem(400, "bad_path")
+
+
+def test_bad_query(front):
+    reply, _ = ask(front, request("GET", "/api/v1/jobs?limit=%zz"))
+    reply.problem(400, "bad_query")
+
+
+def test_long_target(front):
+    reply, _ = ask(front, request("GET", "/healthz?" + "x" * 9000))
+    reply.problem(414, "uri_too_long")
+
+
+def test_page_has_policy_and_etag(front):
+    page, _ = ask(front, request("GET", "/"))
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    again, _ = ask(front, request("GET", "/", f"If-None-Match: {page.headers['etag']}"))
+    assert (again.status, again.body) == (304, b"")
+
+
+# ---- bodies ----
+
+def chunked(body, size=65536):
+    parts = [body[i:i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("method, path, limit", [("PUT", "/api/v1/batches/a", UPLOAD_LIMIT),
+                                                 ("POST", "/api/v1/batches", UPLOAD_LIMIT),
+                                                 ("POST", "/api/v1/jobs", JSON_LIMIT),
+                                                 ("POST", "/api/v1/jobs/1/cancel", 65536)])
+class TestBodyOverTheLimit:
+    def test_announced_is_refused_before_it_is_sent(self, front, method, path, limit):
+        reply, rest = ask(front, request(method, path, f"Content-Length: {limit + 1}"))
+        reply.problem(413, "body_too_large")
+        assert rest is None
+
+    def test_announced_and_sent_anyway(self, front, method, path, limit):
+        reply, _ = ask(front, request(method, path, f"Content-Length: {limit + 1}"), b"x" * (limit + 1))
+        reply.problem(413, "body_too_large")
+        assert not front.uploads()
+
+    def test_announced_beyond_64_bits(self, front, method, path, limit):
+        reply, rest = ask(front, request(method, path, "Content-Length: " + "9" * 23))
+        assert reply.status == 413  # libmicrohttpd's own page
+        assert b"HTTP/1.1" not in (rest or b"")
+
+    def test_chunked(self, front, method, path, limit):
+        reply, _ = ask(front, request(method, path, "Transfer-Encoding: chunked"), chunked(b"x" * (limit + 1)))
+        reply.problem(413, "body_too_large")
+        wait_for(lambda: not front.uploads())
+
+
+def test_huge_declared_body_costs_nothing(front):
+    reply, _ = ask(front, request("PUT", "/api/v1/batches/a", f"Content-Length: {2**63 - 1}"))
+    reply.problem(413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/batches/a", "/api/v1/jobs"])
+def test_expect_continue(front, path):
+    method = "PUT" if "batches" in path else "POST"
+    with front.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(request(method, path, "Content-Length: 4", "Expect: 100-continue").encode())
+        assert read_reply(stream).status == 100
+        sock.sendall(b"nope")
+        assert read_reply(stream).status in (400, 415, 422)
+
+
+def test_expect_is_refused_before_the_body(front):
+    reply, rest = ask(front, request("PUT", "/api/v1/batches/a", f"Content-Length: {UPLOAD_LIMIT + 1}",
+                                     "Expect: 100-continue"))
+    reply.problem(413, "body_too_large")
+    assert rest is None
+
+
+def start_upload(front, sock, sent=3 << 20):
+    """Sends the head and part of an upload; returns once the daemon has some of it on disk."""
+    sock.sendall(request("PUT", "/api/v1/batches/a", f"Content-Length: {UPLOAD_LIMIT}").encode() + b"x" * sent)
+    wait_for(lambda: any(p.stat().st_size for p in front.uploads()))
+
+
+def test_client_leaving_mid_upload_leaves_no_file(front):
+    with front.connect() as sock:
+        start_upload(front, sock)
+    wait_for(lambda: not front.uploads())
+
+
+def test_uploads_at_once_are_limited(front):
+    with contextlib.ExitStack() as stack:
+        for _ in range(16):
+            sock = stack.enter_context(front.connect())
+            sock.sendall(request("PUT", "/api/v1/batches/a", "Content-Length: 2000000").encode() + b"x" * 1500000)
+        wait_for(lambda: len(front.uploads()) == 16)
+        reply, _ = ask(front, request("PUT", "/api/v1/batches/b", "Content-Length: 5"))
+        assert reply.problem(503, "too_many_uploads")["retryable"]
+    wait_for(lambda: not front.uploads())
+
+
+def test_full_disk_is_told_before_the_upload(tmp_path):
+    front = Front(tmp_path / "data", "--min-free-bytes", "1024G")
+    reply, _ = ask(front, request("PUT", "/api/v1/batches/a", "Content-Length: 5"), b"hello")
+    assert reply.problem(507, "disk_full")["retryable"]
+    assert front.stop() == 0
+
+
+def test_predict_without_a_model(front):
+    png = b"\x89PNG\r\n\x1a\n" + bytes(50)
+    reply, _ = ask(front, request("POST", "/api/v1/predict", f"Content-Length: {len(png)}"), png)
+    assert reply.problem(503, "no_model")["retryable"]
+    reply, _ = ask(front, request("POST", "/api/v1/predict", "Content-Length: 0"))
+    reply.problem(400, "empty_body")
+    reply, _ = ask(front, request("POST", "/api/v1/predict?top=0", f"Content-Length: {len(png)}"), png)
+    reply.problem(400, "bad_parameter")
+
+
+# ---- start and stop ----
+
+def test_stop_with_an_upload_in_flight(tmp_path):
+    front = Front(tmp_path / "data")
+    with front.connect() as sock, front.connect() as idle:
+        start_upload(front, sock)
+        idle.sendall(b"GET /hea")
+        assert front.stop() == 0
+    assert not front.uploads()
+    assert not (front.data_dir / "port").exists()
+
+
+def test_second_daemon_is_refused(front):
+    second = subprocess.run([BINARY, "--config", "/dev/null", "--data-dir", str(front.data_dir), "--port", "0"],
+                            capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 1
+    assert "already_running" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_port_in_use_is_one_clear_line(front, tmp_path):
+    second = subprocess.run([BINARY, "--config", "/dev/null", "--data-dir", str(tmp_path / "d"),
+                             "--port", str(front.port)], capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1] == (f"accreted: cannot listen on 127.0.0.1 port {front.port}: "
+                                              "Address already in use")
+
+
+def test_crash_leftovers_are_cleared(tmp_path):
+    front = Front(tmp_path / "data")
+    with front.connect() as sock:
+        start_upload(front, sock)
+        front.process.kill()
+        front.process.wait()
+    assert front.uploads()
+    (front.data_dir / "port").unlink()  # so that waiting for it means the new daemon
+    front = Front(tmp_path / "data")
+    assert not front.uploads()
+    assert front.stop() == 0
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--version"], "accreted 0.1.0\n"),
+    (["--help"], "Usage: accreted [OPTION]...\n"),
+])
+def test_help_and_version(arguments, expected):
+    result = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20, check=True)
+    assert result.stdout.startswith(expected)
+
+
+def test_bad_option_is_one_clear_line():
+    result = subprocess.run([BINARY, "--port", "many"], capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "accreted: --port must be a number from 0 to 65535\n"
