@@ -1,0 +1,154 @@
+-- The schema of a migrated database; tests/check_schema.sh --write makes it.
+
+CREATE TABLE batch_classes (
+    batch       INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    position    INTEGER NOT NULL CHECK (position >= 0),
+    label       TEXT NOT NULL CHECK (length(label) > 0),
+    train_count INTEGER NOT NULL CHECK (train_count >= 0),
+    test_count  INTEGER NOT NULL CHECK (test_count >= 0),
+    PRIMARY KEY (batch, position),
+    UNIQUE (batch, label)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE batches (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    name             TEXT NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 127),
+    hash             TEXT NOT NULL CHECK (length(hash) = 64),
+    request_hash     TEXT NOT NULL CHECK (length(request_hash) = 64),
+    state            TEXT NOT NULL DEFAULT 'ready'
+                     CHECK (state IN ('ready', 'in_use', 'consumed')),
+    train_count      INTEGER NOT NULL CHECK (train_count >= 0),
+    test_count       INTEGER NOT NULL CHECK (test_count >= 0),
+    train_bytes      INTEGER NOT NULL CHECK (train_bytes >= 0),
+    test_bytes       INTEGER NOT NULL CHECK (test_bytes >= 0),
+    rejected         INTEGER NOT NULL DEFAULT 0 CHECK (rejected >= 0),
+    duplicates       INTEGER NOT NULL DEFAULT 0 CHECK (duplicates >= 0),
+    verdicts         TEXT, -- JSON
+    created_ms       INTEGER NOT NULL,
+    consumed_version INTEGER REFERENCES versions (version),
+    CHECK ((state = 'consumed') = (consumed_version IS NOT NULL))
+) STRICT;
+
+CREATE TABLE classes (
+    class         INTEGER PRIMARY KEY CHECK (class >= 0),
+    name          TEXT NOT NULL UNIQUE,
+    since_version INTEGER NOT NULL REFERENCES versions (version),
+    step          INTEGER NOT NULL CHECK (step >= 1)
+) STRICT;
+
+CREATE TABLE confusion (
+    version         INTEGER NOT NULL REFERENCES versions (version),
+    true_class      INTEGER NOT NULL REFERENCES classes (class),
+    predicted_class INTEGER NOT NULL REFERENCES classes (class),
+    count           INTEGER NOT NULL CHECK (count > 0),
+    PRIMARY KEY (version, true_class, predicted_class)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE db_upgrades (
+    version     INTEGER PRIMARY KEY,
+    applied_ms  INTEGER NOT NULL,
+    accreted    TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE evaluations (
+    version INTEGER NOT NULL REFERENCES versions (version),
+    class   INTEGER NOT NULL REFERENCES classes (class),
+    total   INTEGER NOT NULL CHECK (total > 0),
+    correct INTEGER NOT NULL CHECK (correct BETWEEN 0 AND total),
+    PRIMARY KEY (version, class)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE job_batches (
+    job      INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL CHECK (position >= 0),
+    batch    INTEGER NOT NULL REFERENCES batches (id),
+    PRIMARY KEY (job, position),
+    UNIQUE (job, batch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE job_metrics (
+    job        INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    epoch      INTEGER NOT NULL CHECK (epoch >= 0),
+    pruned     INTEGER NOT NULL CHECK (pruned IN (0, 1)),
+    loss_class REAL,
+    loss_mmd   REAL,
+    loss_ad    REAL,
+    accuracy   REAL,
+    rate       REAL,
+    seconds    REAL,
+    PRIMARY KEY (job, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    state         TEXT NOT NULL DEFAULT 'queued' CHECK (state IN
+                  ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')),
+    phase         TEXT CHECK (phase IN
+                  ('validate', 'distil', 'train', 'prune', 'evaluate', 'publish')),
+    attempt       INTEGER NOT NULL DEFAULT 1 CHECK (attempt >= 1),    -- since the last new epoch
+    restarts      INTEGER NOT NULL DEFAULT 0 CHECK (restarts >= 0),   -- in all
+    epochs_before INTEGER NOT NULL DEFAULT 0 CHECK (epochs_before >= 0), -- when this attempt began
+    progress      REAL NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 1),
+    options       TEXT NOT NULL, -- JSON, every option
+    error_code    TEXT,
+    error_detail  TEXT,
+    stopped       INTEGER NOT NULL DEFAULT 0 CHECK (stopped IN (0, 1)), -- told to, not crashed
+    interruption  TEXT CHECK (interruption IN ('daemon_stopped', 'daemon_crashed')), -- the last one
+    created_ms    INTEGER NOT NULL,
+    started_ms    INTEGER,
+    finished_ms   INTEGER,
+    version       INTEGER REFERENCES versions (version),
+    kernel        TEXT,
+    gang          INTEGER CHECK (gang >= 1),
+    reproducible  INTEGER CHECK (reproducible IN (0, 1)),
+    train_images  INTEGER CHECK (train_images >= 0),
+    images_per_second REAL,
+    CHECK ((state = 'failed') = (error_code IS NOT NULL)),
+    CHECK ((error_code IS NULL) = (error_detail IS NULL)),
+    CHECK ((state = 'succeeded') = (version IS NOT NULL)),
+    CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_ms IS NOT NULL))
+) STRICT;
+
+CREATE TABLE versions (
+    version         INTEGER PRIMARY KEY CHECK (version >= 1),
+    parent          INTEGER REFERENCES versions (version),
+    job             INTEGER NOT NULL UNIQUE REFERENCES jobs (id),
+    step            INTEGER NOT NULL CHECK (step >= 1),
+    active          INTEGER NOT NULL DEFAULT 0 CHECK (active IN (0, 1)),
+    classes         INTEGER NOT NULL CHECK (classes >= 1),
+    model_bytes     INTEGER NOT NULL,
+    snapshot_bytes  INTEGER NOT NULL,
+    dense_bytes     INTEGER NOT NULL,
+    sparsity        REAL NOT NULL,
+    accuracy_dense  REAL,
+    accuracy_pruned REAL,
+    created_ms      INTEGER NOT NULL,
+    train_seconds   REAL NOT NULL,
+    CHECK ((parent IS NULL) = (step = 1)),
+    CHECK (parent < version)
+) STRICT;
+
+CREATE INDEX batch_classes_by_label ON batch_classes (label);
+
+CREATE INDEX batches_by_request ON batches (request_hash);
+
+CREATE INDEX job_batches_by_batch ON job_batches (batch);
+
+CREATE INDEX jobs_by_state ON jobs (state, id);
+
+CREATE UNIQUE INDEX versions_one_active ON versions (active) WHERE active = 1;
+
+CREATE TRIGGER jobs_final BEFORE UPDATE ON jobs
+WHEN OLD.state IN ('succeeded', 'failed', 'cancelled')
+BEGIN
+    SELECT RAISE(ABORT, 'a finished job is final');
+END;
+
+CREATE TRIGGER jobs_transitions BEFORE UPDATE OF state ON jobs
+WHEN NEW.state <> OLD.state AND NOT (
+       (OLD.state = 'queued'     AND NEW.state IN ('running', 'cancelled'))
+    OR (OLD.state = 'running'    AND NEW.state IN ('queued', 'cancelling', 'succeeded', 'failed'))
+    OR (OLD.state = 'cancelling' AND NEW.state = 'cancelled'))
+BEGIN
+    SELECT RAISE(ABORT, 'this change of a job''s state is not allowed');
+END;
