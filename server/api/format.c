@@ -76,7 +76,7 @@ bool format_page(struct request *req, int64_t *before_id, int *limit)
         return false;
     }
     if (token && !parse_token(token, before_id)) {
-        reply_problem(req, 400, "bad_query",
+        reply_problem(req, 400, "bad_page_token",
                       "'page_token' must be the next_page_token of an earlier reply.");
         return false;
     }

@@ -26,7 +26,7 @@ bool parse_token(const char *token, int64_t *last_id);
 bool parse_id(const char *text, int64_t *id);
 
 struct request;
-/* The query parameters limit and page_token. On a bad one replies 400 `bad_query` and returns
+/* The query parameters limit and page_token. On a bad one replies 400 and returns
  * false. */
 bool format_page(struct request *req, int64_t *before_id, int *limit);
 

@@ -38,7 +38,7 @@ struct worker {
 
     pthread_mutex_t lock;              /* guards the next four */
     struct learner_progress progress;
-    double first_fraction;             /* where a resumed job began */
+    double first_fraction;             /* where training began or went on, and when */
     uint64_t begun_ns, now_ns;
 
     /* the pool thread's */
@@ -123,7 +123,7 @@ static void on_progress(void *ctx, const struct learner_progress *p)
     struct worker *w = ctx;
     pthread_mutex_lock(&w->lock);
     bool new_phase = p->phase != w->progress.phase;
-    if (w->begun_ns == 0) {
+    if (w->begun_ns == 0 && p->phase >= PHASE_TRAIN) { /* a checkpoint was loaded before that */
         w->begun_ns = uv_hrtime();
         w->first_fraction = p->fraction;
     }
@@ -149,7 +149,7 @@ json_t *worker_live(struct worker *w)
     struct learner_progress p = w->progress;
     double seconds = (double)(w->now_ns - w->begun_ns) / 1e9;
     double since = w->begun_ns ? (double)(uv_hrtime() - w->now_ns) / 1e9 : 0;
-    double gained = p.fraction - w->first_fraction;
+    double gained = w->begun_ns ? p.fraction - w->first_fraction : 0;
     pthread_mutex_unlock(&w->lock);
     /* Too little done says too little about the rest. */
     double eta = gained >= 0.05 ? fmax(0, seconds * (1 - p.fraction) / gained - since) : NAN;
