@@ -13,9 +13,9 @@ PKGS    := libmicrohttpd jansson sqlite3 libuv libsystemd libzstd libarchive lib
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
            -Wwrite-strings -Wpointer-arith -Wformat=2 $(if $(CI)$(WERROR),-Werror)
 OPT     := -O2 -g
+comma   := ,
 SANFLAGS := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all) \
             $(if $(filter thread,$(SAN)),-fsanitize=thread)
-comma   := ,
 CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE
 CFLAGS  += -std=c11 $(OPT) $(WARN) $(SANFLAGS) -fno-common -ffp-contract=off -pthread
 LDFLAGS += $(SANFLAGS) -pthread
