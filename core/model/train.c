@@ -109,11 +109,8 @@ static int alloc_all(struct train *t)
             return ERR_NOMEM;
     }
     t->input = floats(t, n * spec->height * spec->width * spec->channels);
-    t->dz_inner = floats(t, n * image);
-    t->dz_block[0] = floats(t, n * image);
-    t->dz_block[1] = floats(t, n * image);
     t->gradient = floats(t, net->params.trained_count);
-    if (!t->input || !t->dz_inner || !t->dz_block[0] || !t->dz_block[1] || !t->gradient)
+    if (!t->input || !t->gradient)
         return ERR_NOMEM;
     for (int k = 0; k <= t->block_count; k++) {
         t->blocks[k] = floats(t, n * image_floats(&net->layers[2 * k]));

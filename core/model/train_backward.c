@@ -63,8 +63,24 @@ static double *clear_backward_sums(struct train *t, int member, int layer)
     return sum;
 }
 
+/*
+ * Gradients need no memory of their own. The gradient dz before the ReLU of block k's output takes
+ * the place of that output a, image by image, as a is last read right then; the gradient inside the
+ * block takes the place of the second convolution's output y, which is dead once its own
+ * gradient is through.
+ */
+static float *image_dz_inner(struct train *t, int k, int i)
+{
+    return image_y(t, 2 * k, i);
+}
+
+static float *image_dz_block(struct train *t, int k, int i)
+{
+    return image_block(t, k, i);
+}
+
 /* dz of the last block's output, from the main head. */
-static void backward_features(struct train *t, int member, int lo, int hi, float *dz_out)
+static void backward_features(struct train *t, int member, int lo, int hi)
 {
     int layer = 2 * t->block_count, c = t->net->layers[layer].conv.cout;
     int pixels = resnet_pixels(&t->net->layers[layer]);
@@ -75,41 +91,40 @@ static void backward_features(struct train *t, int member, int lo, int hi, float
         memset(dx, 0, size * sizeof *dx);
         pool_average_backward(pixels, c, t->dfeatures[0] + (size_t)i * c, dx);
         norm_relu_backward(pixels, c, dx, image_block(t, t->block_count, i), image_y(t, layer, i),
-                           t->layers[layer].norm[member].mean, dz_out + i * size, sum, sum + c);
+                           t->layers[layer].norm[member].mean,
+                           image_dz_block(t, t->block_count, i), sum, sum + c);
     }
 }
 
 /* Second convolution of block k: dz of the block's output -> dz inside the block. */
-static void backward_conv2(struct train *t, int member, int lo, int hi, int k, const float *dz_out)
+static void backward_conv2(struct train *t, int member, int lo, int hi, int k)
 {
     int layer = 2 * k;
     const struct resnet_layer *inner = &t->net->layers[layer - 1];
     const struct norm_vectors *v = &t->layers[layer - 1].norm[member];
     int pixels = resnet_pixels(inner), c = inner->conv.cout;
-    size_t size = image_floats(inner);
     double *sum = clear_backward_sums(t, member, layer - 1);
     for (int i = lo; i < hi; i++) {
-        backward_conv(t, member, layer, i, dz_out + i * size);
+        backward_conv(t, member, layer, i, image_dz_block(t, k, i));
         norm_relu_backward_recompute(pixels, c, t->members[member].dx, image_y(t, layer - 1, i),
-                                     v->scale, v->shift, v->mean, t->dz_inner + i * size, sum,
+                                     v->scale, v->shift, v->mean, image_dz_inner(t, k, i), sum,
                                      sum + c);
     }
 }
 
 /* First convolution of block k, the shortcut and the tap: dz inside -> dz of the previous block's output. */
-static void backward_conv1(struct train *t, int member, int lo, int hi, int k, const float *dz_out,
-                           float *dz_in)
+static void backward_conv1(struct train *t, int member, int lo, int hi, int k)
 {
     int layer = 2 * k - 1, previous = layer - 1, head = head_of_block(t, k - 1);
     const struct resnet_layer *l = &t->net->layers[layer], *in = &t->net->layers[previous];
     const struct conv *c1 = &l->conv;
     int pixels = resnet_pixels(in), c = in->conv.cout;
-    size_t size = image_floats(l), in_size = image_floats(in);
+    size_t size = image_floats(l);
     float *dx = t->members[member].dx;
     double *sum = clear_backward_sums(t, member, previous);
     for (int i = lo; i < hi; i++) {
-        const float *dz = dz_out + i * size;
-        backward_conv(t, member, layer, i, t->dz_inner + i * size);
+        const float *dz = image_dz_block(t, k, i);
+        backward_conv(t, member, layer, i, image_dz_inner(t, k, i));
         if (c1->stride == 1)
             for (size_t j = 0; j < size; j++)
                 dx[j] += dz[j];
@@ -118,16 +133,15 @@ static void backward_conv1(struct train *t, int member, int lo, int hi, int k, c
         if (head >= 0)
             pool_average_backward(pixels, c, t->dfeatures[head] + (size_t)i * c, dx);
         norm_relu_backward(pixels, c, dx, image_block(t, k - 1, i), image_y(t, previous, i),
-                           t->layers[previous].norm[member].mean, dz_in + i * in_size, sum,
+                           t->layers[previous].norm[member].mean, image_dz_block(t, k - 1, i), sum,
                            sum + c);
     }
 }
 
-static void backward_stem(struct train *t, int member, int lo, int hi, const float *dz)
+static void backward_stem(struct train *t, int member, int lo, int hi)
 {
-    size_t size = image_floats(&t->net->layers[0]);
     for (int i = lo; i < hi; i++)
-        backward_conv(t, member, 0, i, dz + i * size);
+        backward_conv(t, member, 0, i, image_dz_block(t, 0, i));
 }
 
 /* Adds the members' gradients in member order, each member its range, and clears them for the next step. */
@@ -151,37 +165,35 @@ static void clear_gradient(struct train *t, int member)
     memset(t->members[member].gradient, 0, t->net->params.trained_count * sizeof(float));
 }
 
-/* The blocks from last to first; *turn says which of the two block gradients holds the stem's in the end. */
-static int backward_blocks(struct train *t, int member, int n, int lo, int hi, const float *params,
-                           int *turn)
+/* The blocks from last to first. */
+static int backward_blocks(struct train *t, int member, int n, int lo, int hi, const float *params)
 {
     for (int k = t->block_count; k > 0; k--) {
         int err = train_sync(t, member);
         if (err)
             return err;
         finish_backward(t, member, n, 2 * k, params);
-        backward_conv2(t, member, lo, hi, k, t->dz_block[*turn]);
+        backward_conv2(t, member, lo, hi, k);
         err = train_sync(t, member);
         if (err)
             return err;
         finish_backward(t, member, n, 2 * k - 1, params);
-        backward_conv1(t, member, lo, hi, k, t->dz_block[*turn], t->dz_block[!*turn]);
-        *turn = !*turn;
+        backward_conv1(t, member, lo, hi, k);
     }
     return train_sync(t, member);
 }
 
 int train_backward(struct train *t, int member, int n, const float *params)
 {
-    int lo, hi, turn = 0;
+    int lo, hi;
     train_slice(t, n, member, &lo, &hi);
     if (hi > lo)
         backward_heads(t, member, lo, hi, params);
-    backward_features(t, member, lo, hi, t->dz_block[turn]);
-    int err = backward_blocks(t, member, n, lo, hi, params, &turn);
+    backward_features(t, member, lo, hi);
+    int err = backward_blocks(t, member, n, lo, hi, params);
     if (!err) {
         finish_backward(t, member, n, 0, params);
-        backward_stem(t, member, lo, hi, t->dz_block[turn]);
+        backward_stem(t, member, lo, hi);
         err = train_sync(t, member);
     }
     if (err) {

@@ -54,7 +54,6 @@ struct train {
     int pad_count;
     float *input;                    /* (batch, h, w, c) */
     float **blocks;                  /* block_count + 1 outputs a; [0] is the stem's */
-    float *dz_block[2], *dz_inner;   /* gradients before the ReLU of block outputs (two, in turn) and inside blocks */
     float *features[RESNET_HEADS], *dfeatures[RESNET_HEADS];
     float *logits[RESNET_HEADS], *dlogits[RESNET_HEADS];
     float *gradient;

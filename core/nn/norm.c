@@ -144,17 +144,19 @@ void norm_backward_pad(int h, int w, int c, int pad, const float *dz, const floa
 }
 
 NN_CLONES
-static void relu_backward(int pixels, int c, const float *restrict dx, const float *restrict open,
-                          const float *restrict y, const float *restrict mean, float *restrict dz,
+static void relu_backward(int pixels, int c, const float *restrict dx, const float *open,
+                          const float *restrict y, const float *restrict mean, float *dz,
                           float *restrict s, float *restrict q)
 {
-    for (int p = 0; p < pixels; p++, dx += c, open += c, y += c, dz += c)
+    for (int p = 0; p < pixels; p++, dx += c, open += c, y += c, dz += c) {
+#pragma GCC ivdep
         for (int i = 0; i < c; i++) {
             float d = open[i] > 0 ? dx[i] : 0;
             dz[i] = d;
             s[i] += d;
             q[i] += d * (y[i] - mean[i]);
         }
+    }
 }
 
 NN_CLONES

@@ -49,7 +49,7 @@ void norm_add_relu(int pixels, int c, const float *y, const float *scale, const 
 void norm_backward_pad(int h, int w, int c, int pad, const float *dz, const float *y,
                        const float *a, const float *b, const float *k, float *dypad);
 /* dz = dx where the ReLU was open, else 0; and the sums over this image of dz and dz*(y-mean) are added.
- * `open` > 0 says where: the ReLU's output. */
+ * `open` > 0 says where: the ReLU's output; dz may be `open`. */
 void norm_relu_backward(int pixels, int c, const float *dx, const float *open, const float *y,
                         const float *mean, float *dz, double *sum_dz, double *sum_dz_y);
 /* The same where the ReLU's output was not kept: y*scale + shift > 0. */
