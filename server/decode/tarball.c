@@ -44,8 +44,11 @@ static int reader_open(struct reader *r, const void *data, size_t size_bytes)
     if (archive_read_support_filter_gzip(r->archive) != ARCHIVE_OK ||
         archive_read_support_format_tar(r->archive) != ARCHIVE_OK)
         return ERR_NOMEM;
-    if (archive_read_open_memory(r->archive, data, size_bytes) != ARCHIVE_OK)
-        return damaged(r, "not an archive");
+    if (archive_read_open_memory(r->archive, data, size_bytes) != ARCHIVE_OK) {
+        bool gzip = size_bytes >= 2 && memcmp(data, "\x1f\x8b", 2) == 0;
+        r->error->unknown = !gzip;
+        return damaged(r, gzip ? "damaged" : "not a tar archive");
+    }
     return 0;
 }
 
