@@ -17,10 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/err.h"
 #include "server/api/api.h"
+#include "server/api/format.h"
 #include "server/app.h"
 #include "server/decode/ingest.h"
 #include "server/decode/multipart.h"
@@ -30,20 +30,9 @@
 #include "server/store/db.h"
 #include "server/work.h"
 
-enum { FEW_IMAGES = 20, IMBALANCE = 10, DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_NAME = 100 };
+enum { FEW_IMAGES = 20, IMBALANCE = 10, MAX_NAME = 100 };
 
 /* ---- the batch as JSON ---- */
-
-static json_t *time_json(int64_t ms)
-{
-    char text[40];
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t used = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + used, sizeof text - used, ".%03dZ", (int)(ms % 1000));
-    return json_string(text);
-}
 
 static json_t *classes_json(const struct batch *b)
 {
@@ -99,16 +88,16 @@ static json_t *warnings_json(const struct batch *b)
 static json_t *batch_json(const struct batch *b)
 {
     json_t *verdicts = b->verdicts ? json_loads(b->verdicts, 0, NULL) : json_array();
-    json_t *version = b->consumed_version ? json_integer(b->consumed_version) : json_null();
     return json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o}",
-                     "name", b->name, "state", b->state, "created", time_json(b->created_ms),
+                     "name", b->name, "state", b->state, "created", format_time(b->created_ms),
                      "hash", b->hash,
                      "train_images", (json_int_t)b->train_count, "test_images", (json_int_t)b->test_count,
                      "train_bytes", (json_int_t)b->train_bytes, "test_bytes", (json_int_t)b->test_bytes,
                      "classes", classes_json(b),
                      "accepted", (json_int_t)(b->train_count + b->test_count),
                      "rejected", (json_int_t)b->rejected, "duplicates", (json_int_t)b->duplicates,
-                     "verdicts", verdicts, "warnings", warnings_json(b), "consumed_version", version);
+                     "verdicts", verdicts, "warnings", warnings_json(b), "consumed_version",
+                     format_id(b->consumed_version));
 }
 
 static void reply_batch(struct request *req, int status, const struct batch *b)
@@ -351,59 +340,23 @@ void api_batches_get(struct request *req)
     }
 }
 
-/* A number of digits only, from 1 to `most`. */
-static bool read_number(const char *text, int base, int64_t most, int64_t *out)
-{
-    char *end;
-    if (strspn(text, "0123456789abcdef") != strlen(text) || strlen(text) > 18)
-        return false;
-    int64_t value = strtoll(text, &end, base);
-    if (end == text || *end != '\0' || value < 1 || value > most)
-        return false;
-    *out = value;
-    return true;
-}
-
-/* A token is the id of the last batch of the page before, in hex behind a letter: ids are no part of the API. */
-static bool read_page(struct request *req, int64_t *limit, int64_t *before_id)
-{
-    const char *text = request_query(req, "limit"), *token = request_query(req, "page_token");
-    *limit = DEFAULT_LIMIT;
-    *before_id = 0;
-    if (text && !read_number(text, 10, MAX_LIMIT, limit)) {
-        reply_problem(req, 400, "bad_query", "limit is a number from 1 to %d", MAX_LIMIT);
-        return false;
-    }
-    if (token && (token[0] != 'b' || !read_number(token + 1, 16, INT64_MAX, before_id))) {
-        reply_problem(req, 400, "bad_page_token", "page_token is what a reply gave as next_page_token");
-        return false;
-    }
-    return true;
-}
-
 void api_batches_list(struct request *req)
 {
-    int64_t limit, before_id;
-    if (!read_page(req, &limit, &before_id))
+    int64_t before_id;
+    int limit;
+    if (!format_page(req, &before_id, &limit))
         return;
     struct batch *batches;
     int count;
-    int err = batches_list(request_app(req)->db, before_id, (int)limit + 1, &batches, &count);
+    int err = batches_list(request_app(req)->db, before_id, limit + 1, &batches, &count);
     if (err != 0) {
         reply_store_error(req, err);
         return;
     }
+    json_t *next = count > limit ? format_token(batches[limit - 1].id) : json_null();
     json_t *list = json_array();
-    json_t *next = json_null();
-    for (int i = 0; i < count; i++) {
-        if (i < limit) {
-            json_array_append_new(list, batch_json(&batches[i]));
-            continue;
-        }
-        char token[32];
-        snprintf(token, sizeof token, "b%llx", (unsigned long long)batches[i - 1].id);
-        next = json_string(token);
-    }
+    for (int i = 0; i < count && i < limit; i++)
+        json_array_append_new(list, batch_json(&batches[i]));
     batches_release(batches, count);
     reply_json(req, 200, json_pack("{s:o, s:o}", "batches", list, "next_page_token", next));
 }
