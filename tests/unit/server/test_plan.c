@@ -1,0 +1,261 @@
+/*
+ * test_plan.c - which jobs are refused, with which code, and what an accepted one would learn.
+ */
+#include "tests/unit/server/store_fixture.h"
+
+#include "server/jobs/plan.h"
+
+struct posting {
+    const char *names[3];
+    int count;
+    struct job_options options;
+    struct plan plan;
+    struct refusal why;
+    int64_t job;
+};
+
+static int write_plan(struct db_txn *t, void *ctx)
+{
+    struct posting *p = ctx;
+    memset(&p->why, 0, sizeof p->why);
+    return plan_for_post(t, p->names, p->count, &p->options, &p->plan, &p->why);
+}
+
+static struct posting posting(const char *first, const char *second)
+{
+    struct posting p = {.names = {first, second}, .count = second ? 2 : 1};
+    job_options_default(&p.options);
+    return p;
+}
+
+static void refused(struct store *s, struct posting *p, int status, const char *code)
+{
+    assert_int_equal(db_write_wait(s->db, write_plan, p), ERR_INVALID);
+    assert_string_equal(p->why.code, code);
+    assert_int_equal(p->why.status, status);
+    assert_true(strlen(p->why.detail) > 10);
+}
+
+static void accepted(struct store *s, struct posting *p)
+{
+    int err = db_write_wait(s->db, write_plan, p);
+    if (err)
+        fail_msg("refused: %d %s", err, p->why.code);
+}
+
+static int write_job(struct db_txn *t, void *ctx)
+{
+    struct posting *p = ctx;
+    char *options;
+    int64_t batch = p->plan.train[0].id;
+    int err = job_options_dump(&p->plan.options, &options);
+    if (!err)
+        err = jobs_insert(t, options, &batch, 1, &p->job);
+    free(options);
+    return err;
+}
+
+static int write_publication(struct db_txn *t, void *ctx)
+{
+    struct posting *p = ctx;
+    uint32_t confusion[4] = {0};
+    struct evaluation e = {2, confusion};
+    struct version v = {.version = 1, .job = p->job, .step = 1, .classes = 2, .dense_bytes = 1};
+    char *options = NULL;
+    int err = jobs_start(t, p->job, "avx2", 1);
+    p->plan.options.channels = 1;
+    p->plan.options.height = p->plan.options.width = 28;
+    if (!err)
+        err = job_options_dump(&p->plan.options, &options);
+    if (!err)
+        err = jobs_set_plan(t, p->job, options, 6);
+    free(options);
+    if (!err)
+        err = versions_insert(t, &v, (const char *const *)p->plan.names, 0, &e);
+    return err ? err : jobs_succeed(t, p->job, 1, true);
+}
+
+/* A store that knows cat and dog, input 1x28x28. */
+static void learn_first(struct store *s)
+{
+    add_batch(s, "pets", "cat", "dog", 3, 0);
+    struct posting p = posting("pets", NULL);
+    accepted(s, &p);
+    assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
+    assert_int_equal(db_write_wait(s->db, write_publication, &p), 0);
+    plan_release(&p.plan);
+}
+
+static void test_accepted(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "one", "cat", "dog", 3, 1);
+    add_batch(s, "two", "dog", "emu", 2, 0);
+    struct posting p = posting("one", "two");
+    accepted(s, &p);
+    assert_int_equal(p.plan.known, 0);
+    assert_int_equal(p.plan.classes, 3); /* the dog of both counts once */
+    assert_string_equal(p.plan.names[2], "emu");
+    assert_int_equal(plan_train_images(&p.plan), 10);
+    assert_int_equal(p.plan.version, 1);
+    assert_int_equal(p.plan.step, 1);
+    plan_release(&p.plan);
+}
+
+static void test_batches_refused(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "one", "cat", "dog", 3, 1);
+    add_batch(s, "test-only", "emu", NULL, 0, 5);
+    struct posting p = posting("nobody", NULL);
+    refused(s, &p, 404, "batch_not_found");
+    p = posting("one", "one");
+    refused(s, &p, 422, "bad_field");
+    p = posting("test-only", NULL);
+    refused(s, &p, 422, "empty_batch");
+    p = posting("one", NULL);
+    accepted(s, &p);
+    assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
+    plan_release(&p.plan);
+    p = posting("one", NULL);
+    refused(s, &p, 409, "batch_in_use");
+}
+
+static void test_classes_refused(void **state)
+{
+    struct store *s = *state;
+    learn_first(s);
+    add_batch(s, "again", "cat", "emu", 3, 0);
+    add_batch(s, "fox-1", "fox", "gnu", 3, 0);
+    add_batch(s, "fox-2", "fox", "owl", 3, 0);
+    struct posting p = posting("pets", NULL);
+    refused(s, &p, 409, "batch_consumed");
+    p = posting("again", NULL);
+    refused(s, &p, 409, "known_class");
+    assert_non_null(strstr(p.why.detail, "'cat'"));
+    p = posting("fox-1", NULL);
+    accepted(s, &p);
+    assert_int_equal(p.plan.known, 2);
+    assert_int_equal(p.plan.step, 2);
+    assert_int_equal(p.plan.parent, 1);
+    assert_int_equal(p.plan.ancestors[0], 1);
+    assert_int_equal(p.plan.version, 2);
+    assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
+    plan_release(&p.plan);
+    p = posting("fox-2", NULL);
+    refused(s, &p, 409, "class_in_use");
+}
+
+/* Test images of a known class are welcome; only training on it is refused. */
+static void test_known_class_may_be_tested(void **state)
+{
+    struct store *s = *state;
+    learn_first(s);
+    add_batch(s, "more-tests", "cat", NULL, 0, 9);
+    add_batch(s, "new", "emu", NULL, 3, 0);
+    struct posting p = posting("new", NULL);
+    accepted(s, &p);
+    plan_release(&p.plan);
+}
+
+static void test_softmax_needs_two(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "single", "cat", NULL, 3, 0);
+    add_batch(s, "pair", "dog", "emu", 3, 0);
+    struct posting p = posting("single", NULL);
+    p.options.learner.loss = LOSS_SOFTMAX;
+    refused(s, &p, 422, "softmax_needs_two_classes");
+    p = posting("pair", NULL);
+    p.options.learner.loss = LOSS_SOFTMAX;
+    accepted(s, &p);
+    plan_release(&p.plan);
+}
+
+static void test_architecture_is_fixed(void **state)
+{
+    struct store *s = *state;
+    learn_first(s);
+    add_batch(s, "new", "emu", NULL, 3, 0);
+    struct posting p = posting("new", NULL);
+    int blocks = p.options.learner.blocks;
+    p.options.learner.blocks = blocks + 1;
+    p.options.depth_given = true;
+    refused(s, &p, 422, "fixed_by_first_job");
+    p = posting("new", NULL);
+    p.options.channels = 3;
+    p.options.height = p.options.width = 28;
+    p.options.input_given = true;
+    refused(s, &p, 422, "fixed_by_first_job");
+    p = posting("new", NULL);
+    accepted(s, &p);
+    assert_int_equal(p.plan.options.channels, 1);
+    assert_int_equal(p.plan.options.height, 28);
+    assert_int_equal(p.plan.options.learner.blocks, blocks);
+    plan_release(&p.plan);
+}
+
+/* ---- at the start ---- */
+
+static int write_start(struct db_txn *t, void *ctx)
+{
+    struct posting *p = ctx;
+    memset(&p->why, 0, sizeof p->why);
+    return plan_for_start(t, p->job, &p->plan, &p->why);
+}
+
+static int write_second_job(struct db_txn *t, void *ctx)
+{
+    struct posting *p = ctx;
+    struct batch b;
+    char *options;
+    int err = batches_load_named(t, "later", &b);
+    if (err)
+        return err;
+    err = job_options_dump(&p->options, &options);
+    if (!err)
+        err = jobs_insert(t, options, &b.id, 1, &p->job);
+    free(options);
+    batch_release(&b);
+    return err;
+}
+
+/* A job queued before its classes became known is found out when it starts. */
+static void test_start_checks_again(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "later", "cat", NULL, 2, 0);
+    struct posting p = posting(NULL, NULL);
+    assert_int_equal(db_write_wait(s->db, write_second_job, &p), 0);
+    assert_int_equal(db_write_wait(s->db, write_start, &p), 0);
+    assert_int_equal(p.plan.classes, 1);
+    plan_release(&p.plan);
+
+    struct posting other = posting("pets", NULL);
+    add_batch(s, "pets", "dog", "emu", 3, 2);
+    accepted(s, &other);
+    assert_int_equal(db_write_wait(s->db, write_job, &other), 0);
+    free(other.plan.names[0]);
+    other.plan.names[0] = strdup("cat"); /* as if that job had learned a cat */
+    assert_int_equal(db_write_wait(s->db, write_publication, &other), 0);
+    plan_release(&other.plan);
+
+    assert_int_equal(db_write_wait(s->db, write_start, &p), ERR_INVALID);
+    assert_string_equal(p.why.code, "known_class");
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, store_setup, store_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_accepted),
+        STORE_TEST(test_batches_refused),
+        STORE_TEST(test_classes_refused),
+        STORE_TEST(test_known_class_may_be_tested),
+        STORE_TEST(test_softmax_needs_two),
+        STORE_TEST(test_architecture_is_fixed),
+        STORE_TEST(test_start_checks_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
