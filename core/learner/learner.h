@@ -12,8 +12,7 @@
  *   publish   write the model and snapshot files, remove the checkpoint
  * From every phase the command word leads out at once: ERR_CANCELLED or ERR_STOPPED.
  *
- * learner_run blocks for the whole job on the calling thread, which only coordinates and is
- * member 0 of the gang. It makes its own gang and frees everything before it returns.
+ * learner_run blocks for the whole job on the calling thread, which only coordinates. It makes its own gang and frees everything before it returns.
  * Same options (with the seed), data, gang size and CPU kernel: the same files, bit for bit, also when it was
  * stopped and resumed from a checkpoint.
  */
@@ -51,7 +50,7 @@ struct learner_options {
     int prune_epochs;   /* epochs of retraining the pruned copy */
     uint64_t seed;
     int gang;           /* threads */
-    int nice_level;     /* of the gang's threads but member 0 */
+    int nice_level;     /* of the gang's threads */
 };
 
 /* The defaults, those that measured best (README). */

@@ -1,8 +1,8 @@
 /*
  * gang.c - see gang.h.
  *
- * Everything is one barrier: idle threads wait in it for work, gang_run publishes the work and
- * arrives, and all members meet in it again when they are done.
+ * Two barriers make a gang. At the `edge` the members meet the caller: to receive work and to
+ * hand it back. At the `inner` one they meet each other.
  *
  * The barrier counts arrivals and numbers its rounds. The last to arrive starts the next round;
  * the others watch the round number, first spinning (a step has many short phases, and a
@@ -28,18 +28,23 @@ struct gang;
 struct member {
     struct gang *gang;
     int index;
-    pthread_t thread; /* not used by member 0 */
+    pthread_t thread;
 };
 
-struct gang {
-    int size, nice_level;
-    gang_fn fn; /* the work; written by the caller before the starting barrier */
-    void *ctx;
-    bool quit;
+struct barrier {
+    int size;
     atomic_int arrived;
     atomic_uint round;
     pthread_mutex_t lock; /* held to change `round`, so that a sleeper cannot miss it */
     pthread_cond_t next_round;
+};
+
+struct gang {
+    int size, nice_level;
+    gang_fn fn; /* the work; written by the caller before it enters the edge */
+    void *ctx;
+    bool quit;
+    struct barrier edge, inner;
     struct member members[];
 };
 
@@ -52,35 +57,53 @@ static void spin_pause(void)
 #endif
 }
 
-static void round_start(struct gang *g)
+static void round_start(struct barrier *b)
 {
-    atomic_store_explicit(&g->arrived, 0, memory_order_relaxed);
-    pthread_mutex_lock(&g->lock);
-    atomic_fetch_add_explicit(&g->round, 1, memory_order_acq_rel);
-    pthread_cond_broadcast(&g->next_round);
-    pthread_mutex_unlock(&g->lock);
+    atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+    pthread_mutex_lock(&b->lock);
+    atomic_fetch_add_explicit(&b->round, 1, memory_order_acq_rel);
+    pthread_cond_broadcast(&b->next_round);
+    pthread_mutex_unlock(&b->lock);
 }
 
-static void round_wait(struct gang *g, unsigned round)
+static void round_wait(struct barrier *b, unsigned round)
 {
     for (int i = 0; i < SPIN_COUNT; i++) {
-        if (atomic_load_explicit(&g->round, memory_order_acquire) != round)
+        if (atomic_load_explicit(&b->round, memory_order_acquire) != round)
             return;
         spin_pause();
     }
-    pthread_mutex_lock(&g->lock);
-    while (atomic_load_explicit(&g->round, memory_order_relaxed) == round)
-        pthread_cond_wait(&g->next_round, &g->lock);
-    pthread_mutex_unlock(&g->lock);
+    pthread_mutex_lock(&b->lock);
+    while (atomic_load_explicit(&b->round, memory_order_relaxed) == round)
+        pthread_cond_wait(&b->next_round, &b->lock);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void barrier_init(struct barrier *b, int size)
+{
+    b->size = size;
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->next_round, NULL);
+}
+
+static void barrier_release(struct barrier *b)
+{
+    pthread_cond_destroy(&b->next_round);
+    pthread_mutex_destroy(&b->lock);
+}
+
+static void barrier_meet(struct barrier *b)
+{
+    unsigned round = atomic_load_explicit(&b->round, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) + 1 == b->size)
+        round_start(b);
+    else
+        round_wait(b, round);
 }
 
 void gang_barrier(struct gang *g)
 {
-    unsigned round = atomic_load_explicit(&g->round, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&g->arrived, 1, memory_order_acq_rel) + 1 == g->size)
-        round_start(g);
-    else
-        round_wait(g, round);
+    barrier_meet(&g->inner);
 }
 
 static void *member_main(void *arg)
@@ -91,19 +114,19 @@ static void *member_main(void *arg)
     if (g->nice_level > 0) /* on Linux a thread id is a process id here: this thread alone */
         (void)setpriority(PRIO_PROCESS, (id_t)gettid(), g->nice_level);
     for (;;) {
-        gang_barrier(g);
+        barrier_meet(&g->edge);
         if (g->quit)
             return NULL;
         g->fn(g->ctx, m->index);
-        gang_barrier(g);
+        barrier_meet(&g->edge);
     }
 }
 
-/* Starts threads 1..size-1; returns how many members there are then, member 0 included. */
+/* Starts the members; returns how many there are then. */
 static int threads_start(struct gang *g)
 {
     sigset_t all, before;
-    int count = 1;
+    int count = 0;
 
     sigfillset(&all); /* signals are the caller's business: members inherit a full mask */
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -121,12 +144,12 @@ static int threads_start(struct gang *g)
 static void gang_dissolve(struct gang *g, int count)
 {
     g->quit = true;
-    atomic_fetch_add(&g->arrived, g->size - count); /* on behalf of those never started */
-    gang_barrier(g);
-    for (int i = 1; i < count; i++)
+    atomic_fetch_add(&g->edge.arrived, g->size - count); /* on behalf of those never started */
+    barrier_meet(&g->edge);
+    for (int i = 0; i < count; i++)
         pthread_join(g->members[i].thread, NULL);
-    pthread_cond_destroy(&g->next_round);
-    pthread_mutex_destroy(&g->lock);
+    barrier_release(&g->edge);
+    barrier_release(&g->inner);
     free(g);
 }
 
@@ -139,8 +162,8 @@ int gang_new(struct gang **out, int size, int nice_level)
         return ERR_NOMEM;
     g->size = size;
     g->nice_level = nice_level;
-    pthread_mutex_init(&g->lock, NULL);
-    pthread_cond_init(&g->next_round, NULL);
+    barrier_init(&g->edge, size + 1); /* the members and the caller */
+    barrier_init(&g->inner, size);
     int count = threads_start(g);
     if (count < size) {
         gang_dissolve(g, count);
@@ -165,9 +188,8 @@ void gang_run(struct gang *g, gang_fn fn, void *ctx)
 {
     g->fn = fn;
     g->ctx = ctx;
-    gang_barrier(g);
-    fn(ctx, 0);
-    gang_barrier(g);
+    barrier_meet(&g->edge);
+    barrier_meet(&g->edge);
 }
 
 void gang_slice(int n, int member, int size, int *lo, int *hi)

@@ -2,10 +2,10 @@
  * gang.h - the fixed team of threads a training step runs on.
  *
  * A gang of `size` members runs one function at a time, SPMD: every member executes the same
- * code on its own slice of the batch and meets the others at barriers. Member 0 is the calling
- * thread itself, so a gang of one starts no thread. Threads other than member 0 are created in
- * gang_new at a lower priority (`nice_level` is applied per thread with setpriority on Linux);
- * the caller's own priority is never touched, because it could not be raised again.
+ * code on its own slice of the batch and meets the others at barriers. All members are threads
+ * of the gang's own, at a lower priority (`nice_level`, applied per thread with setpriority on
+ * Linux); the caller sleeps meanwhile, and its priority is never touched, because it could not
+ * be raised again.
  *
  * Waiting never burns a core for long: a member spins for a few microseconds, then sleeps in
  * the kernel (futex through a condition variable or sem), so a gang that shares its cores with
