@@ -146,6 +146,23 @@ void idx_free(struct idx *x)
     free(x);
 }
 
+int idx_values(const void *labels, size_t labels_bytes, bool present[256])
+{
+    struct archive *stream;
+    uint8_t block[4096];
+    la_ssize_t got = 0;
+    memset(present, 0, 256 * sizeof *present);
+    int err = stream_open(&stream, labels, labels_bytes);
+    if (err == 0)
+        err = stream_get(stream, block, 8); /* the header */
+    while (err == 0 && (got = archive_read_data(stream, block, sizeof block)) > 0) {
+        for (la_ssize_t i = 0; i < got; i++)
+            present[block[i]] = true;
+    }
+    archive_read_free(stream);
+    return err == ERR_NOMEM ? err : 0;
+}
+
 int idx_count(const struct idx *x)
 {
     return x->count;

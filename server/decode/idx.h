@@ -8,6 +8,7 @@
 #ifndef ACCRETED_SERVER_DECODE_IDX_H
 #define ACCRETED_SERVER_DECODE_IDX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,9 @@ struct idx;
 int idx_new(struct idx **out, const void *images, size_t images_bytes, const void *labels,
             size_t labels_bytes, const char **why);
 void idx_free(struct idx *x); /* NULL is fine */
+
+/* Which label values occur, ahead of idx_new: *present has 256 entries. ERR_NOMEM; a damaged file only shows fewer. */
+int idx_values(const void *labels, size_t labels_bytes, bool present[256]);
 
 int idx_count(const struct idx *x);
 int idx_height(const struct idx *x);

@@ -175,7 +175,25 @@ static bool next_field(const char **list, char *field, size_t field_bytes)
     return true;
 }
 
-/* "0,1": which values are taken, in this order; without it as many as there are names, or all. */
+static void select_value(struct selection *s, int value)
+{
+    s->class_of[value] = s->count;
+    snprintf(s->labels[s->count++], LABEL_BYTES, "%d", value);
+}
+
+/* Without ?classes= and ?names=: every value that occurs, in ascending order. */
+static int select_all(const struct multipart_part *labels, struct selection *s)
+{
+    bool present[256];
+    int err = idx_values(labels->data, labels->size_bytes, present);
+    for (int value = 0; value < 256 && err == 0; value++) {
+        if (present[value])
+            select_value(s, value);
+    }
+    return err;
+}
+
+/* ?classes=0,1: which values are taken, in this order. */
 static int select_classes(struct upload *u, struct selection *s)
 {
     const char *list = u->req->classes;
@@ -188,12 +206,12 @@ static int select_classes(struct upload *u, struct selection *s)
         if (field[0] < '0' || field[0] > '9' || *end != '\0' || value > 255 || s->class_of[value] >= 0)
             return ingest_refuse(u->error, 400, "bad_query", "classes is a list of different label values "
                                  "from 0 to 255, like classes=0,1");
-        s->class_of[value] = s->count;
-        snprintf(s->labels[s->count++], LABEL_BYTES, "%ld", value);
+        select_value(s, (int)value);
     }
     return 0;
 }
 
+/* ?names=: those of the values in ?classes=, or of 0, 1, 2 ... */
 static int select_names(struct upload *u, struct selection *s)
 {
     const char *list = u->req->names;
@@ -223,12 +241,7 @@ static int take_idx_images(struct upload *u, struct idx *x, struct selection *s,
 {
     const uint8_t *pixels;
     int value, got;
-    bool all = !u->req->classes && !u->req->names;
     for (int i = 0; (got = idx_next(x, &pixels, &value, why)) > 0; i++) {
-        if (all && s->class_of[value] < 0) {
-            s->class_of[value] = s->count;
-            snprintf(s->labels[s->count++], LABEL_BYTES, "%d", value);
-        }
         if (s->class_of[value] < 0 && u->req->classes)
             continue;
         if (s->class_of[value] < 0)
@@ -258,7 +271,9 @@ static int read_idx(struct upload *u, const struct multipart_part *images, const
     int err = select_classes(u, s);
     if (err == 0)
         err = select_names(u, s);
-    /* Classes asked for are made ahead: their order is the sender's, and an absent one is found empty. */
+    if (err == 0 && !u->req->classes && !u->req->names)
+        err = select_all(labels, s);
+    /* Classes are made ahead: their order is the sender's, and one that is absent is found empty. */
     for (int i = 0; i < s->count && err == 0; i++)
         err = builder_class(u->builder, s->labels[i], &class);
     if (err == 0)

@@ -528,7 +528,7 @@ static void refused_multiparts(void **state)
 
 /* ---- IDX ---- */
 
-/* Twelve different 2x2 images with the labels 0, 1, 2, 0, 1, 2 ... */
+/* Twelve different 2x2 images with the labels 1, 2, 0, 1, 2, 0 ... */
 static void spool_idx(struct fixture *f, size_t images_bytes)
 {
     uint8_t images[16 + 48] = {0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 2, 0, 0, 0, 2};
@@ -537,7 +537,7 @@ static void spool_idx(struct fixture *f, size_t images_bytes)
     for (int i = 0; i < 48; i++)
         images[16 + i] = (uint8_t)i;
     for (int i = 0; i < 12; i++)
-        labels[8 + i] = (uint8_t)(i % 3);
+        labels[8 + i] = (uint8_t)((i + 1) % 3);
     part(&body, "labels", "l", labels, sizeof labels);
     part(&body, "images", "i", images, images_bytes);
     spool_multipart(f, &body);
@@ -556,8 +556,8 @@ static void idx_with_chosen_classes(void **state)
     assert_int_equal(f->result.batch.class_count, 2);
     assert_string_equal(f->result.batch.classes[0].label, "two");
     assert_int_equal(pack_open(&p, f->result.train_path), 0);
-    assert_int_equal(pack_image(p, 1, &image), 0); /* the third of the file, label 2 */
-    assert_string_equal(pack_label(p, image.label), "two");
+    assert_int_equal(pack_image(p, 1, &image), 0); /* the third of the file, label 0 */
+    assert_string_equal(pack_label(p, image.label), "zero");
     assert_int_equal(image.encoding, PACK_RAW);
     assert_memory_equal(image.data, ((uint8_t[]){8, 9, 10, 11}), 4);
     pack_close(p);
@@ -570,6 +570,7 @@ static void idx_with_all_or_named_classes(void **state)
     spool_idx(f, 64);
     accept_upload(f);
     assert_counts(f, 12, 0, 0, 0);
+    assert_string_equal(f->result.batch.classes[0].label, "0"); /* though 1 comes first in the file */
     assert_int_equal(class_of(f, "1")->train_count, 4);
     ingest_release(&f->result);
     f->req.names = "a,b,c";
