@@ -161,11 +161,11 @@ static int run(struct daemon *d)
 {
     struct app *app = &d->app;
     int status = open_store(app);
+    watch_signals(d); /* before anyone can know that we run */
     if (status == 0)
         status = open_doors(app);
     if (status != 0)
         return status; /* a process that never served has nothing to close */
-    watch_signals(d);
     log_info("accreted " ACCRETED_VERSION " listens on %s port %d, data in %s, kernels %s",
              app->config.listen, http_port(app->http), app->config.data_dir,
              conv_isa_name(app->isa));

@@ -98,6 +98,17 @@ static bool is_overdue(const struct connection *c, uint64_t now)
     return false;
 }
 
+/* libmicrohttpd 0.9.75 misses a close whose notice came together with the last data: it would find out by its
+ * time-out, a minute later. Seen twice, because it may still have to look at data it already holds. */
+static bool peer_left(struct connection *c)
+{
+    char byte;
+    bool left_before = c->left;
+    c->left = (c->state == CONNECTION_WAITING || c->state == CONNECTION_RECEIVING) &&
+              recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return c->left && left_before;
+}
+
 void connections_sweep(struct http *h)
 {
     uint64_t now = uv_now(h->app->loop);
@@ -106,9 +117,10 @@ void connections_sweep(struct http *h)
             continue;
         if (c->state == CONNECTION_RECEIVING)
             c->receiving_ms += 1000;
-        if (is_overdue(c, now)) {
+        bool overdue = is_overdue(c, now);
+        if (overdue)
             log_debug("connection cut: too slow");
+        if (overdue || peer_left(c))
             shutdown(c->fd, SHUT_RDWR);
-        }
     }
 }

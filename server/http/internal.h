@@ -38,6 +38,7 @@ struct connection {
     uint64_t send_until_ms;
     size_t uri_bytes;
     bool suspended;
+    bool left;   /* the peer had closed at the last sweep */
     bool linger; /* the reply left body bytes unread */
 };
 
