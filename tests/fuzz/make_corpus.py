@@ -1,0 +1,88 @@
+#!/usr/bin/python3
+"""Writes the seed inputs of the fuzz targets into tests/fuzz/corpus/<target>/: small, valid, one of each kind."""
+import gzip
+import io
+import pathlib
+import struct
+import tarfile
+
+import numpy
+from PIL import Image
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def save(target, name, data):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def picture(mode, form, **options):
+    rng = numpy.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 255, (12, 10, 4), dtype=numpy.uint8), "RGBA").convert("RGB").convert(mode)
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def images():
+    for mode in ("L", "RGB", "P", "1", "LA", "RGBA", "I;16"):
+        if mode == "I;16":
+            image = Image.fromarray(numpy.arange(120, dtype=numpy.uint16).reshape(12, 10) * 500)
+            out = io.BytesIO()
+            image.save(out, "PNG")
+            data = out.getvalue()
+        else:
+            data = picture(mode, "PNG")
+        save("image", "png-" + mode.replace(";", "").lower(), data)
+    for mode in ("L", "RGB", "CMYK"):
+        save("image", "jpeg-" + mode.lower(), picture(mode, "JPEG", quality=60))
+    save("image", "jpeg-progressive", picture("RGB", "JPEG", quality=60, progressive=True))
+
+
+def multiparts():
+    kind = b"multipart/form-data; boundary=X"
+    body = (b'--X\r\nContent-Disposition: form-data; name="label"\r\n\r\ncat\r\n'
+            b'--X\r\nContent-Disposition: form-data; name="image"; filename="a \\"1\\".png"\r\n'
+            b"Content-Type: image/png\r\n\r\nbytes\r\n--X--\r\n")
+    save("multipart", "two-parts", bytes([len(kind)]) + kind + body)
+    quoted = b'multipart/form-data; charset=utf-8; boundary="a b"'
+    save("multipart", "quoted", bytes([len(quoted)]) + quoted + body.replace(b"--X", b"--a b"))
+
+
+def idx():
+    images_file = struct.pack(">IIII", 0x803, 3, 2, 2) + bytes(range(12))
+    labels_file = struct.pack(">II", 0x801, 3) + bytes((0, 1, 255))
+    for name, pack in (("plain", lambda data: data), ("gzip", gzip.compress)):
+        first = pack(images_file)
+        save("idx", name, struct.pack("<H", len(first)) + first + pack(labels_file))
+
+
+def tarballs():
+    for name, mode, form in (("ustar", "w", tarfile.USTAR_FORMAT), ("pax-gzip", "w:gz", tarfile.PAX_FORMAT),
+                             ("gnu", "w", tarfile.GNU_FORMAT)):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode=mode, format=form) as tar:
+            folder = tarfile.TarInfo("./cat")
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            for file in ("cat/1.png", "h\u00e9risson/2.png", "cat/" + "long" * 30):
+                if form == tarfile.USTAR_FORMAT:
+                    file = file[:90]
+                data = file.encode()
+                info = tarfile.TarInfo(file)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+            link = tarfile.TarInfo("cat/link")
+            link.type = tarfile.SYMTYPE
+            link.linkname = "/etc/passwd"
+            tar.addfile(link)
+        data = out.getvalue()
+        save("tarball", name, data if mode == "w:gz" else data.rstrip(b"\0") + bytes(1024))
+
+
+images()
+multiparts()
+idx()
+tarballs()
