@@ -69,8 +69,8 @@ static void batch_member(void *ctx, int member)
     train_slice(l->train, b->n, member, &lo, &hi);
     load_views(b, lo, hi);
     if (l->teachers && hi > lo)
-        teachers_forward(l->teachers, member, lo, hi - lo, train_input(l->train, lo),
-                         l->options->aux);
+        teachers_forward(l->teachers, member, b->objective.batch, lo, hi - lo,
+                         train_input(l->train, lo), l->options->aux);
     b->errors[member] = train_forward(l->train, member, b->n, b->params);
     if (b->errors[member])
         return;
@@ -131,6 +131,7 @@ static int run_epoch(struct batch_run *b, int first, int end, float rate)
         gang_slice(count, i, batches, &lo, &hi);
         b->images = l->order + lo;
         b->n = hi - lo;
+        b->objective.batch = b->epoch * batches + i;
         b->rate = sgd_rate(&schedule, (int64_t)(b->epoch - first) * batches + i,
                            (int64_t)(end - first) * batches);
         gang_run(l->gang, batch_member, b);

@@ -134,10 +134,10 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %a %a %a %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d %llx "
+        "%d %d %d %d %d %d %a %a %a %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d %llx "
         "%llx %llx",
-        (int)o->method, (int)o->loss, (int)o->teachers, (int)o->classifier, o->aux, o->lambda,
-        o->aux_weight, o->temperature, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
+        (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
+        o->aux, o->lambda, o->aux_weight, o->temperature, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
         o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
         o->prune_keep, o->prune_epochs, (unsigned long long)o->seed, job->classes, d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
@@ -246,8 +246,8 @@ static int distil(struct learner *l)
     enter_phase(l, PHASE_DISTIL);
     if (o->method == METHOD_FINETUNE || !l->job->base)
         return 0;
-    return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers, o->gang,
-                        o->batch, l->isa);
+    return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers,
+                        o->teachers_per_image, o->gang, o->batch, l->isa);
 }
 
 static float initial_rate(const struct learner *l)

@@ -21,21 +21,21 @@ static double class_loss(const struct objective *o, struct train *t, int head, i
     return loss;
 }
 
-static double group_distillation(const struct objective *o, struct train *t, int head, int lo,
-                                 int hi, int group, float scale)
+/* What one of its teachers has to say about image i. */
+static double row_distillation(const struct objective *o, struct train *t, int head, int i,
+                               int which, float scale)
 {
-    const float *teacher = teachers_logits(o->teachers, head, lo), *z = train_logits(t, head, lo);
-    float *dz = train_dlogits(t, head, lo);
+    const float *teacher = teachers_logits(o->teachers, head, i), *z = train_logits(t, head, i);
+    float *dz = train_dlogits(t, head, i);
     int ld_teacher = teachers_classes(o->teachers), first, end;
     double loss = 0;
-    teachers_group(o->teachers, group, &first, &end);
+    teachers_of_row(o->teachers, o->batch, i, which, &first, &end);
     switch (o->options->loss) {
     case LOSS_SIGMOID:
-        loss = loss_sigmoid_teacher(hi - lo, o->classes, first, end, z, ld_teacher, teacher, scale,
-                                    dz);
+        loss = loss_sigmoid_teacher(1, o->classes, first, end, z, ld_teacher, teacher, scale, dz);
         break;
     case LOSS_SOFTMAX:
-        loss = loss_softmax_teacher(hi - lo, o->classes, first, end, z, ld_teacher, teacher,
+        loss = loss_softmax_teacher(1, o->classes, first, end, z, ld_teacher, teacher,
                                     o->options->temperature, scale, dz);
         break;
     }
@@ -46,8 +46,12 @@ static double distillation(const struct objective *o, struct train *t, int head,
                            float scale)
 {
     double loss = 0;
-    for (int g = 0; o->teachers && g < teachers_group_count(o->teachers); g++)
-        loss += group_distillation(o, t, head, lo, hi, g, scale);
+    if (!o->teachers)
+        return 0;
+    scale *= teachers_weight(o->teachers);
+    for (int i = lo; i < hi; i++)
+        for (int which = 0; which < teachers_per_row(o->teachers); which++)
+            loss += row_distillation(o, t, head, i, which, scale);
     return loss;
 }
 

@@ -5,6 +5,7 @@
  *   L_C   = class(main) + aux_weight * sum over taps of class(tap)
  *   L_MMD = sum over teachers i of KD(main logits of i's classes)
  *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
+ * where the sums over teachers may be estimated from some of them (teachers.h).
  *
  * class() looks at the columns of the new classes only; KD(.) at those its teacher teaches. Every term is
  * summed over its columns and divided by the number of images in the batch, nothing else: so a term weighs the same
@@ -23,6 +24,7 @@ struct objective {
     const struct learner_options *options;
     const struct teachers *teachers; /* NULL: no distillation */
     int old_classes, classes;
+    int batch; /* number of the batch, which says who teaches whom (teachers.h) */
 };
 
 struct objective_sums { /* over images */

@@ -12,10 +12,11 @@ struct teacher {
 };
 
 struct teachers {
-    int count, member_count, classes;
+    int count, per_row, member_count, classes;
     struct teacher *each;
     struct frozen_workspace **workspaces; /* (member_count) */
-    float **own;                          /* (member_count * RESNET_HEADS): one teacher's logits of a chunk */
+    float **own;   /* (member_count * RESNET_HEADS): one teacher's logits of a chunk */
+    float **views; /* (member_count): the images of a chunk, gathered */
     float *logits[RESNET_HEADS];          /* (batch_max, classes) */
 };
 
@@ -53,14 +54,23 @@ static bool same_network(const struct teachers *t)
     return true;
 }
 
+static size_t image_floats(const struct teachers *t)
+{
+    const struct resnet_spec *s = &frozen_model(t->each[0].frozen)->net->spec;
+    return (size_t)s->height * s->width * s->channels;
+}
+
 static int alloc_rows(struct teachers *t, int batch_max)
 {
     t->workspaces = calloc((size_t)t->member_count, sizeof(struct frozen_workspace *));
     t->own = calloc((size_t)t->member_count * RESNET_HEADS, sizeof *t->own);
-    if (!t->workspaces || !t->own)
+    t->views = calloc((size_t)t->member_count, sizeof *t->views);
+    if (!t->workspaces || !t->own || !t->views)
         return ERR_NOMEM;
     for (int m = 0; m < t->member_count; m++) {
-        int err = frozen_workspace_new(&t->workspaces[m], t->each[0].frozen);
+        t->views[m] = malloc(CHUNK * image_floats(t) * sizeof(float));
+        int err = t->views[m] ? frozen_workspace_new(&t->workspaces[m], t->each[0].frozen)
+                              : ERR_NOMEM;
         if (err)
             return err;
     }
@@ -78,13 +88,15 @@ static int alloc_rows(struct teachers *t, int batch_max)
 }
 
 int teachers_new(struct teachers **out, const char *const *paths, int count,
-                 enum teachers_which which, int member_count, int batch_max, enum conv_isa isa)
+                 enum teachers_which which, int per_image, int member_count, int batch_max,
+                 enum conv_isa isa)
 {
     struct teachers *t = calloc(1, sizeof *t);
     if (!t)
         return ERR_NOMEM;
     int err = ERR_NOMEM, skip = which == TEACHERS_LAST ? count - 1 : 0;
     t->count = count - skip;
+    t->per_row = per_image > 0 && per_image < t->count ? per_image : t->count;
     t->member_count = member_count;
     t->each = calloc((size_t)t->count, sizeof *t->each);
     if (!t->each)
@@ -113,6 +125,8 @@ void teachers_free(struct teachers *t)
         frozen_free(t->each[i].frozen);
     for (int m = 0; t->workspaces && m < t->member_count; m++)
         frozen_workspace_free(t->workspaces[m]);
+    for (int m = 0; t->views && m < t->member_count; m++)
+        free(t->views[m]);
     for (int i = 0; t->own && i < t->member_count * RESNET_HEADS; i++)
         free(t->own[i]);
     for (int h = 0; h < RESNET_HEADS; h++)
@@ -120,12 +134,13 @@ void teachers_free(struct teachers *t)
     free(t->each);
     free(t->workspaces);
     free(t->own);
+    free(t->views);
     free(t);
 }
 
-/* One teacher's columns of a chunk of images, into the shared rows. */
-static void teach_chunk(struct teachers *t, int member, const struct teacher *teacher, int at,
-                        int n, const float *x, int heads)
+/* One teacher's columns of up to CHUNK gathered images, into the shared rows. */
+static void teach_chunk(struct teachers *t, int member, const struct teacher *teacher, int n,
+                        const int *rows, int heads)
 {
     int own_classes = frozen_model(teacher->frozen)->net->spec.classes;
     int taught = teacher->end - teacher->first;
@@ -133,22 +148,45 @@ static void teach_chunk(struct teachers *t, int member, const struct teacher *te
     struct frozen_output out = {.features = NULL};
     for (int h = 0; h < heads; h++)
         out.logits[h] = own[h];
-    frozen_forward(teacher->frozen, t->workspaces[member], n, x, &out);
+    frozen_forward(teacher->frozen, t->workspaces[member], n, t->views[member], &out);
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < n; i++)
-            memcpy(t->logits[h] + (size_t)(at + i) * t->classes + teacher->first,
+            memcpy(t->logits[h] + (size_t)rows[i] * t->classes + teacher->first,
                    own[h] + (size_t)i * own_classes + teacher->first,
                    (size_t)taught * sizeof(float));
 }
 
-void teachers_forward(struct teachers *t, int member, int at, int n, const float *x, bool taps)
+/* Number of the first teacher of a row; the others follow, modulo their number. */
+static int first_teacher(const struct teachers *t, int batch, int at)
 {
-    const struct resnet_spec *s = &frozen_model(t->each[0].frozen)->net->spec;
-    size_t image = (size_t)s->height * s->width * s->channels;
-    for (int i = 0; i < t->count; i++)
-        for (int j = 0; j < n; j += CHUNK)
-            teach_chunk(t, member, &t->each[i], at + j, n - j < CHUNK ? n - j : CHUNK,
-                        x + (size_t)j * image, taps ? RESNET_HEADS : 1);
+    return (int)(((int64_t)batch + at) % t->count);
+}
+
+static bool row_has_teacher(const struct teachers *t, int batch, int at, int teacher)
+{
+    return (teacher - first_teacher(t, batch, at) + t->count) % t->count < t->per_row;
+}
+
+void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
+                      bool taps)
+{
+    size_t image = image_floats(t);
+    int heads = taps ? RESNET_HEADS : 1;
+    for (int k = 0; k < t->count; k++) {
+        int rows[CHUNK], gathered = 0;
+        for (int i = 0; i < n; i++) {
+            if (!row_has_teacher(t, batch, at + i, k))
+                continue;
+            memcpy(t->views[member] + gathered * image, x + i * image, image * sizeof *x);
+            rows[gathered++] = at + i;
+            if (gathered == CHUNK) {
+                teach_chunk(t, member, &t->each[k], gathered, rows, heads);
+                gathered = 0;
+            }
+        }
+        if (gathered)
+            teach_chunk(t, member, &t->each[k], gathered, rows, heads);
+    }
 }
 
 const float *teachers_logits(const struct teachers *t, int head, int at)
@@ -161,13 +199,19 @@ int teachers_classes(const struct teachers *t)
     return t->classes;
 }
 
-int teachers_group_count(const struct teachers *t)
+int teachers_per_row(const struct teachers *t)
 {
-    return t->count;
+    return t->per_row;
 }
 
-void teachers_group(const struct teachers *t, int group, int *first, int *end)
+void teachers_of_row(const struct teachers *t, int batch, int at, int which, int *first, int *end)
 {
-    *first = t->each[group].first;
-    *end = t->each[group].end;
+    const struct teacher *teacher = &t->each[(first_teacher(t, batch, at) + which) % t->count];
+    *first = teacher->first;
+    *end = teacher->end;
+}
+
+float teachers_weight(const struct teachers *t)
+{
+    return (float)t->count / (float)t->per_row;
 }

@@ -3,7 +3,10 @@
  *
  * TEACHERS_ALL: snapshot i teaches the classes that step i introduced, on the main logits and at every tap.
  * TEACHERS_LAST: the newest snapshot teaches all old classes (the control).
- * Teachers see the very views the student is trained on, fresh ones in every epoch.
+ * Teachers see the very views the student is trained on, fresh ones in every epoch. With many teachers that costs
+ * more than the training itself, so each view may be shown to only a few of them, `per_image`, in turn:
+ * image r of batch b goes to teachers b + r, b + r + 1, ... (modulo their number). Weighted by the inverse of
+ * that share, the distillation loss is the same in expectation, and a step's cost hardly depends on how many came before.
  */
 #ifndef ACCRETED_CORE_M2KD_TEACHERS_H
 #define ACCRETED_CORE_M2KD_TEACHERS_H
@@ -15,22 +18,27 @@ enum teachers_which { TEACHERS_ALL, TEACHERS_LAST };
 struct teachers;
 
 /* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and
- * `member_count` threads. Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the
+ * `member_count` threads; each view goes to `per_image` of them, 0 = to all. Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the
  * files are not of consecutive steps of one network. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
-                 enum teachers_which which, int member_count, int batch_max, enum conv_isa isa);
+                 enum teachers_which which, int per_image, int member_count, int batch_max,
+                 enum conv_isa isa);
 void teachers_free(struct teachers *t);
 
-/* Logits of the views x[0..n-1] (normalised images), kept as rows at..at+n-1. Members may call it at once for
- * different rows. With `taps` false only the main head is computed. */
-void teachers_forward(struct teachers *t, int member, int at, int n, const float *x, bool taps);
+/* Logits of the views x[0..n-1] (normalised images), kept as rows at..at+n-1 of batch number `batch`. Members may call it
+ * at once for different rows. With `taps` false only the main head is computed. */
+void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
+                      bool taps);
 
-/* Row `at` of head `head`: teachers_classes floats, the next row follows. */
+/* Row `at` of head `head`: teachers_classes floats, of which those of its teachers are valid; the next row follows. */
 const float *teachers_logits(const struct teachers *t, int head, int at);
 int teachers_classes(const struct teachers *t);
 
-/* The groups of columns within which a softmax is taken: one a teacher. */
-int teachers_group_count(const struct teachers *t);
-void teachers_group(const struct teachers *t, int group, int *first, int *end);
+/* Whom row `at` of batch `batch` was shown to: teachers_per_row of them, number `which` of which taught the classes
+ * [*first, *end). Within these a softmax is taken. */
+int teachers_per_row(const struct teachers *t);
+void teachers_of_row(const struct teachers *t, int batch, int at, int which, int *first, int *end);
+/* The number of teachers over those a row is shown to: the weight that keeps the loss unbiased. */
+float teachers_weight(const struct teachers *t);
 
 #endif

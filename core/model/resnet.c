@@ -104,7 +104,8 @@ static int init_layers(struct resnet *net, enum conv_isa isa)
         int cout = STEM_CHANNELS << stage;
         bool halves = i > 0 && (i - 1) % 2 == 0 && stage > 0 && block % s->blocks == 0;
         struct conv *c = &net->layers[i].conv;
-        int err = conv_init(c, h, w, cin, cout, 3, halves ? 2 : 1, isa);
+        int err = conv_init(c, h, w, cin, cout, 3, halves ? 2 : 1, isa,
+                            CONV_FP32);
         if (err)
             return err;
         h = c->oh;

@@ -179,11 +179,12 @@ static void test_two_steps_with_defaults(void **state)
 static void test_every_form_of_the_loss(void **state)
 {
     struct place *p = *state;
-    for (int form = 0; form < 8; form++) {
+    for (int form = 0; form < 16; form++) {
         struct learner_options o = options();
         o.loss = form & 1 ? LOSS_SOFTMAX : LOSS_SIGMOID;
         o.teachers = form & 2 ? TEACHERS_LAST : TEACHERS_ALL;
         o.aux = form & 4;
+        o.teachers_per_image = form & 8 ? 1 : 0;
         o.classifier = form & 1 ? CLASSIFIER_HEAD : CLASSIFIER_PROTOTYPES;
         check_two_steps(p, &o);
         assert_true(p->last_epoch.loss_mmd > 0);
