@@ -32,9 +32,26 @@ UNIT_SRC    := $(wildcard tests/unit/*/test_*.c)
 CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o)
 SERVER_OBJ  := $(SERVER_SRC:%.c=$(BUILD)/%.o)
 UNIT_BIN    := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+FUZZ_BIN    := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCH_BIN   := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+JOBS        ?= $(shell nproc)
 
-.PHONY: all
+.PHONY: all unit fuzz
 all: $(BUILD)/accreted
+unit: $(UNIT_BIN)
+fuzz: $(FUZZ_BIN)
+
+.PHONY: help
+help:
+	@echo 'make                the daemon: build/release/accreted (needs tests/install.sh build)'
+	@echo 'make demo           installs what is missing, builds, and watches a daemon learn ten classes in five steps'
+	@echo 'make demo-ablation  the same steps under {finetune, m2kd} x {head, prototypes}: what each part is worth'
+	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
+	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers'
+	@echo 'make bench-conv     speed of the convolution kernels on one core'
+	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
+	@echo 'make clean          removes build/'
+	@echo 'SAN=address or SAN=thread builds under that sanitizer; WERROR=1 makes warnings errors, as CI=true does.'
 
 $(BUILD)/core.a: $(CORE_OBJ)
 	@rm -f $@
@@ -83,6 +100,42 @@ $(BUILD)/unit/server/%: tests/unit/server/%.c $(BUILD)/server.a $(BUILD)/core.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/server.a $(BUILD)/core.a \
 	    -lcmocka $(SERVER_LIBS) $(CORE_LIBS)
 
+# Fuzz targets with a driver that replays files; tests/fuzz/README.md says how to fuzz with them.
+$(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/server.a $(BUILD)/core.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(SERVER_LIBS) $(CORE_LIBS)
+
+$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/core.a $(CORE_LIBS)
+
+# What a newcomer calls. Each first installs the Debian packages it misses.
+AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
+.PHONY: demo demo-ablation check check-long bench-conv
+demo demo-ablation:
+	@tests/install.sh demo
+	@echo 'building ...'
+	$(AGAIN) all
+	@/usr/bin/python3 tests/demo/demo.py --daemon $(BUILD)/accreted $(if $(filter %-ablation,$@),--ablation) $(DEMO)
+
+check:
+	@tests/install.sh check
+	@echo 'building ...'
+	$(AGAIN) all unit fuzz
+	@tests/run.sh check:$(BUILD) unit:$(BUILD) fuzz:$(BUILD) api:$(BUILD)
+
+check-long:
+	@tests/install.sh long
+	@echo 'building ...'
+	$(AGAIN) SAN=address all unit fuzz
+	$(AGAIN) SAN=thread unit
+	@tests/run.sh unit:build/address fuzz:build/address api:build/address unit:build/thread
+
+bench-conv:
+	@tests/install.sh build
+	$(AGAIN) $(BUILD)/bench/bench_conv
+	@$(BUILD)/bench/bench_conv
+
 # Files alone: no user (the unit makes one while it runs), no start. An existing configuration stays.
 PREFIX  ?= /usr/local
 SYSCONF ?= /etc
@@ -100,4 +153,4 @@ install: $(BUILD)/accreted
 clean:
 	rm -rf build
 
--include $(CORE_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(UNIT_BIN:=.d)
+-include $(CORE_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(UNIT_BIN:=.d) $(BENCH_BIN:=.d)

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Installs the Debian 12 packages that are missing for a purpose, through sudo where not root; prints nothing when none
+# is. Arguments: any of build, check, long, demo; each takes in what it stands on.
+# shellcheck disable=SC2034 # the lists are used by name
+set -eu
+
+build="gcc make pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-pthread-dev libuv1-dev
+    libinih-dev libsystemd-dev libjpeg62-turbo-dev libpng-dev libarchive-dev libzstd-dev libxxhash-dev libsodium-dev"
+check="$build libcmocka-dev python3 python3-pytest python3-requests python3-jsonschema python3-hypothesis
+    python3-numpy python3-pil binutils pmccabe shellcheck systemd"
+long="$check"
+demo="$build dataset-fashion-mnist python3 curl"
+
+wanted=
+for purpose in "$@"; do
+    case $purpose in
+        build | check | long | demo) wanted+=" ${!purpose}" ;;
+        *)
+            echo "usage: tests/install.sh build|check|long|demo ..." >&2
+            exit 2
+            ;;
+    esac
+done
+
+missing=
+for package in $wanted; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    case "$status $missing " in
+        installed\ * | *" $package "*) ;;
+        *) missing+=" $package" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "These Debian packages are missing; install them as root, then run this again:" >&2
+        echo "    apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+fi
+
+apt() {
+    # shellcheck disable=SC2086 # no sudo is no word
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@"
+}
+
+echo "installing:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # one word a package
+if ! { apt install -y --no-install-recommends $missing ||
+    { apt update && apt install -y --no-install-recommends $missing; }; } >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "The packages above could not be installed." >&2
+    exit 1
+fi
