@@ -279,7 +279,7 @@ json_t *job_options_json(const struct job_options *o)
 int job_options_dump(const struct job_options *o, char **out)
 {
     json_t *object = job_options_json(o);
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(object);
     if (!text)
         return ERR_NOMEM;

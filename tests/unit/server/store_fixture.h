@@ -73,12 +73,13 @@ struct batch_spec {
     const char *name;
     const char *labels[4];
     int train, test;
+    const char *test_only; /* one class more, with a test image and none to train on */
 };
 
 static inline int write_batch(struct db_txn *t, void *ctx)
 {
     const struct batch_spec *spec = ctx;
-    struct batch_class classes[4];
+    struct batch_class classes[5];
     struct batch b = {.created_ms = 1000, .classes = classes};
     snprintf(b.name, sizeof b.name, "%s", spec->name);
     memset(b.hash, 'a', 64);
@@ -91,13 +92,20 @@ static inline int write_batch(struct db_txn *t, void *ctx)
         b.train_count += spec->train;
         b.test_count += spec->test;
     }
+    if (spec->test_only) {
+        struct batch_class *c = &classes[b.class_count++];
+        snprintf(c->label, sizeof c->label, "%s", spec->test_only);
+        c->train_count = 0;
+        c->test_count = 1;
+        b.test_count++;
+    }
     return batches_insert(t, &b);
 }
 
 static inline void add_batch(struct store *s, const char *name, const char *first,
                              const char *second, int train, int test)
 {
-    struct batch_spec spec = {name, {first, second}, train, test};
+    struct batch_spec spec = {name, {first, second}, train, test, NULL};
     assert_int_equal(db_write_wait(s->db, write_batch, &spec), 0);
 }
 

@@ -82,7 +82,7 @@ static int write_counting(struct db_txn *t, void *ctx)
     struct counting *c = ctx;
     char name[32];
     snprintf(name, sizeof name, "batch-%d", c->number);
-    struct batch_spec spec = {name, {"cat"}, 1, 0};
+    struct batch_spec spec = {name, {"cat"}, 1, 0, NULL};
     return write_batch(t, &spec);
 }
 
@@ -130,7 +130,7 @@ static void test_close_runs_what_was_posted(void **state)
 {
     struct store *s = *state;
     struct batch b;
-    struct batch_spec spec = {"late", {"cat"}, 1, 0};
+    struct batch_spec spec = {"late", {"cat"}, 1, 0, NULL};
     assert_int_equal(db_write(s->db, write_batch, NULL, &spec), 0);
     store_close(s);
     assert_int_equal(db_open(&s->db, &s->loop, s->dir), 0);
@@ -148,7 +148,7 @@ static void test_rollback(void **state)
 {
     struct store *s = *state;
     struct batch b;
-    struct batch_spec spec = {"never", {"cat"}, 1, 0};
+    struct batch_spec spec = {"never", {"cat"}, 1, 0, NULL};
     assert_int_equal(db_write_wait(s->db, write_and_refuse, &spec), ERR_CANCELLED);
     assert_int_equal(batches_get(s->db, "never", &b), ERR_MISSING);
     add_batch(s, "after", "cat", NULL, 1, 0); /* the connection is fine afterwards */
@@ -159,7 +159,7 @@ static void test_rollback(void **state)
 static void test_name_taken(void **state)
 {
     struct store *s = *state;
-    struct batch_spec spec = {"one", {"cat"}, 1, 0};
+    struct batch_spec spec = {"one", {"cat"}, 1, 0, NULL};
     assert_int_equal(db_write_wait(s->db, write_batch, &spec), 0);
     assert_int_equal(db_write_wait(s->db, write_batch, &spec), ERR_INVALID);
 }

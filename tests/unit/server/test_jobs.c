@@ -1,11 +1,12 @@
 /*
- * test_jobs.c - rows of the jobs: every change of state, allowed or refused, and what recovery decides.
+ * test_jobs.c - rows of the jobs: every change of state, allowed or refused, and recovery.
  */
 #include "tests/unit/server/store_fixture.h"
 
 #include <math.h>
 
 #include "server/jobs/recovery.h"
+#include "server/store/sql.h"
 
 /* ---- driving a job into any state ---- */
 
@@ -168,6 +169,22 @@ static void test_success(void **state)
     free(cells);
 }
 
+static int write_around_the_store(struct db_txn *t, void *ctx)
+{
+    return sql_exec(t, ctx);
+}
+
+/* The schema holds the rules by itself, whatever code writes. */
+static void test_schema_guards_states(void **state)
+{
+    struct store *s = *state;
+    job_in(s, JOB_CANCELLED);
+    char again[] = "UPDATE jobs SET state = 'queued', finished_ms = NULL WHERE id = 1";
+    char other[] = "UPDATE jobs SET progress = 1 WHERE id = 1";
+    assert_int_equal(db_write_wait(s->db, write_around_the_store, again), ERR_INVALID);
+    assert_int_equal(db_write_wait(s->db, write_around_the_store, other), ERR_INVALID);
+}
+
 /* A publication that loses against a cancellation leaves nothing behind. */
 static void test_cancel_beats_publication(void **state)
 {
@@ -287,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_every_change),
         STORE_TEST(test_batches_follow),
         STORE_TEST(test_success),
+        STORE_TEST(test_schema_guards_states),
         STORE_TEST(test_cancel_beats_publication),
         STORE_TEST(test_metrics),
         cmocka_unit_test(test_recovery_table),

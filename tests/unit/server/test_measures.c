@@ -58,7 +58,7 @@ static void test_backward_gain(void **state)
     measures_release(&m);
 }
 
-/* Step 2 has no test images: its accuracies and every mean over them are unknown; nothing is carried over. */
+/* Step 2 has no test images: its accuracies and every mean over them are unknown. */
 static void test_unmeasured_step(void **state)
 {
     (void)state;

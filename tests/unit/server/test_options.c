@@ -111,10 +111,10 @@ static void test_round_trip(void **state)
     struct job_options o, again;
     struct refusal why;
     char *text, *second;
-    assert_int_equal(parse(&o, "{\"lr\":0.1,\"weight_decay\":0.0005,\"prune\":{\"keep\":0.3}}", &why),
-                     0);
+    const char *asked = "{\"lr\":0.1,\"weight_decay\":0.0005,\"prune\":{\"keep\":0.3}}";
+    assert_int_equal(parse(&o, asked, &why), 0);
     assert_int_equal(job_options_dump(&o, &text), 0);
-    assert_non_null(strstr(text, "\"lr\":0.1,") ? text : strstr(text, "\"lr\":0.10000000000000001"));
+    assert_non_null(strstr(text, "\"lr\":0.1,"));
     assert_non_null(strstr(text, "\"input\":null"));
     assert_int_equal(job_options_load(&again, text), 0);
     assert_true(again.learner.sgd.lr == o.learner.sgd.lr);

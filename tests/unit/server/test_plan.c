@@ -151,10 +151,11 @@ static void test_known_class_may_be_tested(void **state)
 {
     struct store *s = *state;
     learn_first(s);
-    add_batch(s, "more-tests", "cat", NULL, 0, 9);
-    add_batch(s, "new", "emu", NULL, 3, 0);
+    struct batch_spec spec = {"new", {"emu"}, 3, 0, "cat"};
+    assert_int_equal(db_write_wait(s->db, write_batch, &spec), 0);
     struct posting p = posting("new", NULL);
     accepted(s, &p);
+    assert_int_equal(p.plan.classes, 3);
     plan_release(&p.plan);
 }
 
