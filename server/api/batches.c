@@ -7,8 +7,8 @@
  *   fingerprint (pool)  hash of the body as sent
  *   fingerprinted       known? 200 at once, nothing is parsed again
  *   ingest (pool)       parsed, judged, packs in tmp/
- *   insert (db)         row, then the packs renamed into batches/, then the commit: two equal uploads meet
- *                       here one after the other, and the second finds the name taken
+ *   insert (db)         row, then the packs renamed into batches/, then the commit: equal uploads
+ *                       meet here one after the other, and the second finds the name taken
  *   inserted (loop)     201; or, the name being taken, 200 for the same content and 409 for another
  *
  * A name is the identity of a batch; an upload without one is named by its content.
@@ -69,15 +69,17 @@ static json_t *warnings_json(const struct batch *b)
     }
     char detail[512];
     if (few > 0) {
-        snprintf(detail, sizeof detail,
-                 "%d of %d classes have fewer than %d training images; the smallest, \"%s\", has %lld", few,
-                 b->class_count, FEW_IMAGES, least->label, (long long)least->train_count);
+        snprintf(
+            detail, sizeof detail,
+            "%d of %d classes have fewer than %d training images; the smallest, \"%s\", has %lld",
+            few, b->class_count, FEW_IMAGES, least->label, (long long)least->train_count);
         warn(list, "few_images", detail);
     }
     if (most->train_count > IMBALANCE * least->train_count) {
         snprintf(detail, sizeof detail,
-                 "\"%s\" has %lld training images and \"%s\" only %lld: the smaller class will be recognised "
-                 "less often", most->label, (long long)most->train_count, least->label,
+                 "\"%s\" has %lld training images and \"%s\" only %lld: the smaller class will be "
+                 "recognised less often",
+                 most->label, (long long)most->train_count, least->label,
                  (long long)least->train_count);
         warn(list, "imbalance", detail);
     }
@@ -88,16 +90,22 @@ static json_t *warnings_json(const struct batch *b)
 static json_t *batch_json(const struct batch *b)
 {
     json_t *verdicts = b->verdicts ? json_loads(b->verdicts, 0, NULL) : json_array();
-    return json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o}",
-                     "name", b->name, "state", b->state, "created", format_time(b->created_ms),
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+                     "name", b->name,
+                     "state", b->state,
+                     "created", format_time(b->created_ms),
                      "hash", b->hash,
-                     "train_images", (json_int_t)b->train_count, "test_images", (json_int_t)b->test_count,
-                     "train_bytes", (json_int_t)b->train_bytes, "test_bytes", (json_int_t)b->test_bytes,
                      "classes", classes_json(b),
+                     "train_images", (json_int_t)b->train_count,
+                     "test_images", (json_int_t)b->test_count,
+                     "train_bytes", (json_int_t)b->train_bytes,
+                     "test_bytes", (json_int_t)b->test_bytes,
                      "accepted", (json_int_t)(b->train_count + b->test_count),
-                     "rejected", (json_int_t)b->rejected, "duplicates", (json_int_t)b->duplicates,
-                     "verdicts", verdicts, "warnings", warnings_json(b), "consumed_version",
-                     format_id(b->consumed_version));
+                     "rejected", (json_int_t)b->rejected,
+                     "duplicates", (json_int_t)b->duplicates,
+                     "verdicts", verdicts,
+                     "warnings", warnings_json(b),
+                     "consumed_version", format_id(b->consumed_version));
 }
 
 static void reply_batch(struct request *req, int status, const struct batch *b)
@@ -143,10 +151,12 @@ static void reply_store_error(struct request *req, int err)
     if (err == ERR_NOMEM)
         reply_no_memory(req);
     else if (err == ERR_NOSPACE)
-        reply_problem(req, 507, "disk_full", "the disk of the data directory is full; free some space and "
+        reply_problem(req, 507, "disk_full",
+                      "the disk of the data directory is full; free some space and "
                       "try again");
     else
-        reply_problem(req, 500, "io_error", "the database could not be used: %s; the daemon's log tells more",
+        reply_problem(req, 500, "io_error",
+                      "the database could not be used: %s; the daemon's log tells more",
                       err_str(err));
 }
 
@@ -169,9 +179,10 @@ static void reply_existing(struct upload *u)
     if (strcmp(existing.hash, u->result.batch.hash) == 0)
         reply_batch(u->req, 200, &existing);
     else
-        reply_problem(u->req, 409, "batch_exists",
-                      "a batch named \"%s\" exists already and holds other images; choose another name",
-                      existing.name);
+        reply_problem(
+            u->req, 409, "batch_exists",
+            "a batch named \"%s\" exists already and holds other images; choose another name",
+            existing.name);
     batch_release(&existing);
 }
 
@@ -180,9 +191,9 @@ static void inserted(void *ctx, int status)
     struct upload *u = ctx;
     if (status == 0) {
         const struct batch *b = &u->result.batch;
-        log_info("batch %s: %lld training and %lld test images, %lld rejected, %lld duplicates", b->name,
-                 (long long)b->train_count, (long long)b->test_count, (long long)b->rejected,
-                 (long long)b->duplicates);
+        log_info("batch %s: %lld training and %lld test images, %lld rejected, %lld duplicates",
+                 b->name, (long long)b->train_count, (long long)b->test_count,
+                 (long long)b->rejected, (long long)b->duplicates);
         reply_batch(u->req, 201, b);
     } else if (status == ERR_INVALID) {
         reply_existing(u);
@@ -253,7 +264,8 @@ static void fingerprinted(void *ctx)
 
 static bool name_valid(const char *name)
 {
-    size_t bytes = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    size_t bytes = strspn(name,
+                          "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
     return bytes >= 1 && bytes <= MAX_NAME && name[bytes] == '\0';
 }
 
@@ -275,7 +287,8 @@ static bool read_options(struct request *req, struct ingest_request *r)
         }
     }
     if (r->test_split && r->holdout > 0) {
-        reply_problem(req, 400, "bad_query", "holdout puts test images aside; with split=test all are");
+        reply_problem(req, 400, "bad_query",
+                      "holdout puts test images aside; with split=test all are");
         return false;
     }
     r->classes = request_query(req, "classes");
@@ -294,8 +307,9 @@ static void upload_start(struct request *req, const char *name)
         .min_free_bytes = app->config.min_free_bytes,
     };
     if (name && !name_valid(name)) {
-        reply_problem(req, 400, "bad_name", "a batch's name is 1 to %d letters, digits, dots, dashes and "
-                      "underscores", MAX_NAME);
+        reply_problem(req, 400, "bad_name",
+                      "a batch's name is 1 to %d letters, digits, dots, dashes and underscores",
+                      MAX_NAME);
         return;
     }
     if (!read_options(req, &r))
@@ -330,7 +344,8 @@ void api_batches_get(struct request *req)
     struct batch b;
     int err = batches_get(request_app(req)->db, name, &b);
     if (err == ERR_MISSING) {
-        reply_problem(req, 404, "batch_not_found", "there is no batch of this name; GET /api/v1/batches lists "
+        reply_problem(req, 404, "batch_not_found",
+                      "there is no batch of this name; GET /api/v1/batches lists "
                       "them");
     } else if (err != 0) {
         reply_store_error(req, err);

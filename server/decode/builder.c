@@ -1,5 +1,6 @@
 /*
- * builder.c - collecting: every file of an upload is judged, and stored in the staging pack when accepted.
+ * builder.c - collecting: every file of an upload is judged, and stored in the staging pack when
+ * accepted.
  */
 #include "server/decode/builder.h"
 
@@ -34,15 +35,18 @@ int ingest_refuse(struct ingest_error *error, int status, const char *code, cons
 int ingest_fail(struct ingest_error *error, int err)
 {
     if (err == ERR_NOMEM)
-        ingest_refuse(error, 503, "no_memory", "memory ran out while the upload was read; try again later");
+        ingest_refuse(error, 503, "no_memory",
+                      "memory ran out while the upload was read; try again later");
     else if (err == ERR_NOSPACE)
-        ingest_refuse(error, 507, "disk_full",
-                      "the disk of the data directory is too full for this upload; free some space and "
-                      "send it again");
+        ingest_refuse(
+            error, 507, "disk_full",
+            "the disk of the data directory is too full for this upload; free some space and "
+            "send it again");
     else
-        ingest_refuse(error, 500, "io_error",
-                      "the upload could not be stored: %s; the daemon's log and the disk's health tell more",
-                      err_str(err));
+        ingest_refuse(
+            error, 500, "io_error",
+            "the upload could not be stored: %s; the daemon's log and the disk's health tell more",
+            err_str(err));
     return err;
 }
 
@@ -67,13 +71,17 @@ int builder_new(struct builder **out, const struct ingest_request *req, struct i
     uint64_t id;
     randombytes_buf(&id, sizeof id);
     const char *base = "/tmp/ingest-";
-    snprintf(b->stage_path, BUILDER_PATH_BYTES, "%s%s%016lx.stage", req->data_dir, base, (unsigned long)id);
-    snprintf(b->train_path, BUILDER_PATH_BYTES, "%s%s%016lx.train", req->data_dir, base, (unsigned long)id);
-    snprintf(b->test_path, BUILDER_PATH_BYTES, "%s%s%016lx.test", req->data_dir, base, (unsigned long)id);
+    snprintf(b->stage_path, BUILDER_PATH_BYTES, "%s%s%016lx.stage", req->data_dir, base,
+             (unsigned long)id);
+    snprintf(b->train_path, BUILDER_PATH_BYTES, "%s%s%016lx.train", req->data_dir, base,
+             (unsigned long)id);
+    snprintf(b->test_path, BUILDER_PATH_BYTES, "%s%s%016lx.test", req->data_dir, base,
+             (unsigned long)id);
     b->refused = json_array();
     b->ignored = json_array();
     b->classes = calloc(INGEST_MAX_CLASSES, sizeof *b->classes);
-    int err = b->refused && b->ignored && b->classes ? builder_check_space(b, req->spool_bytes) : ERR_NOMEM;
+    int err = b->refused && b->ignored && b->classes ? builder_check_space(b, req->spool_bytes)
+                                                     : ERR_NOMEM;
     if (err == 0)
         err = pack_writer_new(&b->stage, b->stage_path);
     if (err != 0) {
@@ -106,7 +114,8 @@ static int note(json_t *list, const char *file, const char *verdict, const char 
         return 0;
     char clean[256];
     text_clean(file, clean, sizeof clean);
-    json_t *entry = json_pack("{s:s, s:s, s:s}", "file", clean, "verdict", verdict, "reason", reason);
+    json_t *entry = json_pack("{s:s, s:s, s:s}", "file", clean, "verdict", verdict, "reason",
+                              reason);
     return json_array_append_new(list, entry) == 0 ? 0 : ERR_NOMEM;
 }
 
@@ -136,10 +145,12 @@ int builder_class(struct builder *b, const char *label, int *index)
     char clean[128];
     text_clean(label, clean, sizeof clean);
     if (!label_valid(label))
-        return ingest_refuse(b->error, 422, "bad_label",
-                             "\"%s\" is no valid class name: 1 to 64 bytes of UTF-8 without control "
-                             "characters, / or \\, not beginning or ending with a space and not beginning "
-                             "with a dot; rename it and send the batch again", clean);
+        return ingest_refuse(
+            b->error, 422, "bad_label",
+            "\"%s\" is no valid class name: 1 to 64 bytes of UTF-8 without control "
+            "characters, / or \\, not beginning or ending with a space and not beginning "
+            "with a dot; rename it and send the batch again",
+            clean);
     if (b->class_count == INGEST_MAX_CLASSES)
         return ingest_refuse(b->error, 422, "too_many_classes",
                              "a batch may have %d classes; split it", INGEST_MAX_CLASSES);
@@ -160,7 +171,8 @@ static size_t slot_of(const struct builder *b, const uint8_t *digest)
     size_t at;
     memcpy(&at, digest, sizeof at);
     at &= b->table_size - 1;
-    while (b->table[at] != 0 && memcmp(b->records[b->table[at] - 1].digest, digest, DIGEST_BYTES) != 0)
+    while (b->table[at] != 0 &&
+           memcmp(b->records[b->table[at] - 1].digest, digest, DIGEST_BYTES) != 0)
         at = (at + 1) & (b->table_size - 1);
     return at;
 }
@@ -187,10 +199,12 @@ static int reserve(struct builder *b)
     return 0;
 }
 
-static void digest_pixels(const struct pack_image *image, const uint8_t *pixels, uint8_t digest[DIGEST_BYTES])
+static void digest_pixels(const struct pack_image *image, const uint8_t *pixels,
+                          uint8_t digest[DIGEST_BYTES])
 {
     crypto_generichash_state state;
-    uint32_t shape[3] = {(uint32_t)image->width, (uint32_t)image->height, (uint32_t)image->channels};
+    uint32_t shape[3] = {(uint32_t)image->width, (uint32_t)image->height,
+                         (uint32_t)image->channels};
     crypto_generichash_init(&state, NULL, 0, DIGEST_BYTES);
     crypto_generichash_update(&state, (const uint8_t *)shape, sizeof shape);
     crypto_generichash_update(&state, pixels, (size_t)shape[0] * shape[1] * shape[2]);
@@ -198,7 +212,8 @@ static void digest_pixels(const struct pack_image *image, const uint8_t *pixels,
 }
 
 /* An image that decoded to `pixels`: a duplicate, in conflict, or stored. */
-static int take(struct builder *b, const char *file, const struct pack_image *stored, const uint8_t *pixels)
+static int take(struct builder *b, const char *file, const struct pack_image *stored,
+                const uint8_t *pixels)
 {
     struct builder_record record = {.class = stored->label, .test = b->req->test_split};
     digest_pixels(stored, pixels, record.digest);
@@ -214,8 +229,8 @@ static int take(struct builder *b, const char *file, const struct pack_image *st
         return err == 0 ? 0 : ingest_fail(b->error, err);
     }
     if (b->count == INGEST_MAX_IMAGES)
-        return ingest_refuse(b->error, 422, "too_many_images", "a batch may have %d images; split it",
-                             INGEST_MAX_IMAGES);
+        return ingest_refuse(b->error, 422, "too_many_images",
+                             "a batch may have %d images; split it", INGEST_MAX_IMAGES);
     b->unchecked_bytes += stored->size_bytes;
     if (b->unchecked_bytes > SPACE_CHECK_BYTES) {
         err = builder_check_space(b, 0);
@@ -234,7 +249,8 @@ static int take(struct builder *b, const char *file, const struct pack_image *st
     return 0;
 }
 
-int builder_file(struct builder *b, const char *file, int class, const uint8_t *data, uint64_t size_bytes)
+int builder_file(struct builder *b, const char *file, int class, const uint8_t *data,
+                 uint64_t size_bytes)
 {
     if (!data || size_bytes > b->req->max_image_bytes)
         return builder_reject(b, file, "file_too_large");
@@ -252,10 +268,15 @@ int builder_file(struct builder *b, const char *file, int class, const uint8_t *
     return err;
 }
 
-int builder_raw(struct builder *b, const char *file, int class, int width, int height, const uint8_t *data)
+int builder_raw(struct builder *b, const char *file, int class, int width, int height,
+                const uint8_t *data)
 {
-    struct pack_image stored = {.label = class, .encoding = PACK_RAW, .width = width, .height = height,
-                                .channels = 1, .data = data,
+    struct pack_image stored = {.label = class,
+                                .encoding = PACK_RAW,
+                                .width = width,
+                                .height = height,
+                                .channels = 1,
+                                .data = data,
                                 .size_bytes = (uint64_t)width * (uint64_t)height};
     return take(b, file, &stored, data);
 }

@@ -1,8 +1,9 @@
 /*
- * builder.h - private to ingest: collects images under their classes into a pack, with a verdict for each.
+ * builder.h - private to ingest: collects images under their classes into a pack, with a verdict
+ * for each.
  *
- * Images go straight to a staging pack in tmp/; of each only a digest of its pixels and its class stay in
- * memory, for duplicates, the batch's hash and the choice of the holdout. One thread.
+ * Images go straight to a staging pack in tmp/; of each only a digest of its pixels and its class
+ * stay in memory, for duplicates, the batch's hash and the choice of the holdout. One thread.
  */
 #ifndef ACCRETED_SERVER_DECODE_BUILDER_H
 #define ACCRETED_SERVER_DECODE_BUILDER_H
@@ -24,7 +25,8 @@ struct builder_record {
 struct builder {
     const struct ingest_request *req;
     struct ingest_error *error;
-    char stage_path[BUILDER_PATH_BYTES], train_path[BUILDER_PATH_BYTES], test_path[BUILDER_PATH_BYTES];
+    char stage_path[BUILDER_PATH_BYTES], train_path[BUILDER_PATH_BYTES],
+        test_path[BUILDER_PATH_BYTES];
     struct pack_writer *stage; /* NULL once finished */
     uint64_t unchecked_bytes;  /* written since the free space was looked at */
     struct batch_class *classes;
@@ -40,18 +42,23 @@ struct builder {
 /* Sets *error and returns `err`, for `return ingest_refuse(...)`. */
 int ingest_refuse(struct ingest_error *error, int status, const char *code, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
-/* The same for what is the machine's fault: ERR_NOMEM 503, ERR_NOSPACE 507, the rest 500. Returns `err`. */
+/* The same for what is the machine's fault: ERR_NOMEM 503, ERR_NOSPACE 507, the rest 500. Returns
+ * `err`. */
 int ingest_fail(struct ingest_error *error, int err);
 
 /* All return 0, or negative with *error (that of builder_new) filled: the upload is over. */
 int builder_new(struct builder **out, const struct ingest_request *req, struct ingest_error *error);
 void builder_free(struct builder *b); /* removes what it wrote; NULL is fine */
 
-/* Index of the class, made when new. Refuses labels that are not valid (bad_label) and too many of them. */
+/* Index of the class, made when new. Refuses labels that are not valid (bad_label) and too many of
+ * them. */
 int builder_class(struct builder *b, const char *label, int *index);
-/* An encoded file (NULL data: over the limit), or raw grey pixels: judged, and stored when accepted. */
-int builder_file(struct builder *b, const char *file, int class, const uint8_t *data, uint64_t size_bytes);
-int builder_raw(struct builder *b, const char *file, int class, int width, int height, const uint8_t *data);
+/* An encoded file (NULL data: over the limit), or raw grey pixels: judged, and stored when
+ * accepted. */
+int builder_file(struct builder *b, const char *file, int class, const uint8_t *data,
+                 uint64_t size_bytes);
+int builder_raw(struct builder *b, const char *file, int class, int width, int height,
+                const uint8_t *data);
 /* A file that is rejected, or ignored, without being looked at. */
 int builder_reject(struct builder *b, const char *file, const char *reason);
 int builder_ignore(struct builder *b, const char *file, const char *reason);
@@ -59,7 +66,8 @@ int builder_ignore(struct builder *b, const char *file, const char *reason);
 /* ERR_NOSPACE unless `wanted` bytes fit into the data directory, ERR_IO. */
 int builder_check_space(const struct builder *b, uint64_t wanted);
 
-/* seal.c: checks the whole, puts the holdout aside, writes the packs. The builder can only be freed then. */
+/* seal.c: checks the whole, puts the holdout aside, writes the packs. The builder can only be freed
+ * then. */
 int builder_finish(struct builder *b, struct ingest_result *out);
 
 #endif

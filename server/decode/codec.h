@@ -1,8 +1,8 @@
 /*
  * codec.h - private to image.c: the two decoders behind image_decode.
  *
- * Both write *out on IMAGE_OK only. The libraries jump out on an error (longjmp), so everything that
- * must be freed afterwards lives in a struct outside the jumping function.
+ * Both write *out on IMAGE_OK only. The libraries jump out on an error (longjmp), so everything
+ * that must be freed afterwards lives in a struct outside the jumping function.
  */
 #ifndef ACCRETED_SERVER_DECODE_CODEC_H
 #define ACCRETED_SERVER_DECODE_CODEC_H

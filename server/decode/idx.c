@@ -55,13 +55,15 @@ static int stream_end(struct archive *stream)
     return archive_read_data(stream, &byte, 1) == 0 ? 0 : ERR_FORMAT;
 }
 
-/* libarchive passes over what follows a gzip stream: the file's last four bytes must be the stream's own length. */
+/* libarchive passes over what follows a gzip stream: the file's last four bytes must be the
+ * stream's own length. */
 static int check_gzip_length(const uint8_t *data, size_t size_bytes, uint64_t expected)
 {
     if (size_bytes < 18 || data[0] != 0x1f || data[1] != 0x8b)
         return 0;
     const uint8_t *end = data + size_bytes;
-    uint32_t length = (uint32_t)end[-1] << 24 | (uint32_t)end[-2] << 16 | (uint32_t)end[-3] << 8 | end[-4];
+    uint32_t length = (uint32_t)end[-1] << 24 | (uint32_t)end[-2] << 16 | (uint32_t)end[-3] << 8 |
+                      end[-4];
     return length == (uint32_t)expected ? 0 : ERR_FORMAT;
 }
 
@@ -99,8 +101,8 @@ static int read_headers(struct idx *x, size_t images_bytes, const char **why)
     return 0;
 }
 
-static int check_lengths(const struct idx *x, const void *images, size_t images_bytes, const void *labels,
-                         size_t labels_bytes, const char **why)
+static int check_lengths(const struct idx *x, const void *images, size_t images_bytes,
+                         const void *labels, size_t labels_bytes, const char **why)
 {
     uint64_t count = (uint64_t)x->count;
     *why = "images: the gzip stream's length does not fit its header";

@@ -1,11 +1,11 @@
 /*
  * image.h - untrusted encoded images to pixels: JPEG (libjpeg-turbo), PNG (libpng); and resizing.
  *
- * Limits: 25 megapixels, 16,384 a side, 100 JPEG scans; at most about 256 MiB are used while decoding.
- * A truncated or damaged image is refused, not half decoded: the libraries' warnings are errors.
- * The result has 8 bits a channel: grey stays 1 channel; colour, palette and CMYK become 3; 16 bit is
- * scaled; transparent pixels are laid on white, as a page would show them. Metadata is not read: no
- * colour profile, gamma or EXIF rotation. Pure functions, any thread.
+ * Limits: 25 megapixels, 16,384 a side, 100 JPEG scans; at most about 256 MiB are used while
+ * decoding. A truncated or damaged image is refused, not half decoded: the libraries' warnings are
+ * errors. The result has 8 bits a channel: grey stays 1 channel; colour, palette and CMYK become 3;
+ * 16 bit is scaled; transparent pixels are laid on white, as a page would show them. Metadata is
+ * not read: no colour profile, gamma or EXIF rotation. Pure functions, any thread.
  */
 #ifndef ACCRETED_SERVER_DECODE_IMAGE_H
 #define ACCRETED_SERVER_DECODE_IMAGE_H
@@ -41,8 +41,8 @@ enum image_verdict image_decode(struct image *out, const void *data, size_t size
 void image_release(struct image *img);
 
 /* Resizes to (height, width, channels) into `out`: area average when shrinking, bilinear when
- * growing, each axis for itself; grey <-> colour by replication or BT.601 luma. Same size and channels:
- * a copy. Errors: ERR_INVALID (a size below 1, channels not 1 or 3), ERR_NOMEM. */
+ * growing, each axis for itself; grey <-> colour by replication or BT.601 luma. Same size and
+ * channels: a copy. Errors: ERR_INVALID (a size below 1, channels not 1 or 3), ERR_NOMEM. */
 int image_fit(const struct image *img, int height, int width, int channels, uint8_t *out);
 
 /* Decodes whatever a pack holds, raw pixels too. */

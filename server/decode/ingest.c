@@ -1,5 +1,6 @@
 /*
- * ingest.c - an upload's form: tar of class/image, multipart of label and image parts, or two IDX files.
+ * ingest.c - an upload's form: tar of class/image, multipart of label and image parts, or two IDX
+ * files.
  */
 #include "server/decode/ingest.h"
 
@@ -28,10 +29,12 @@ struct upload {
 
 /* ---- the spool ---- */
 
-static int map_spool(const struct ingest_request *req, const uint8_t **body, struct ingest_error *error)
+static int map_spool(const struct ingest_request *req, const uint8_t **body,
+                     struct ingest_error *error)
 {
     if (req->spool_bytes == 0)
-        return ingest_refuse(error, 400, "empty_body", "the request has no body; send a tar archive, or "
+        return ingest_refuse(error, 400, "empty_body",
+                             "the request has no body; send a tar archive, or "
                              "multipart/form-data with label and image parts");
     int fd = open(req->spool_path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -58,7 +61,8 @@ static void hash_text(crypto_generichash_state *state, const char *text)
         crypto_generichash_update(state, (const uint8_t *)text, strlen(text) + 1);
 }
 
-int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTES], struct ingest_error *error)
+int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTES],
+                       struct ingest_error *error)
 {
     const uint8_t *body;
     int err = map_spool(req, &body, error);
@@ -127,7 +131,8 @@ static int take_entry(void *ctx, const struct tarball_entry *entry)
     if (entry->kind == TARBALL_OTHER)
         return builder_reject(u->builder, entry->path, "not_a_regular_file");
     int err = builder_class(u->builder, path.class, &class);
-    return err != 0 ? err : builder_file(u->builder, entry->path, class, entry->data, entry->size_bytes);
+    return err != 0 ? err
+                    : builder_file(u->builder, entry->path, class, entry->data, entry->size_bytes);
 }
 
 /* classes and names would be silently without effect on anything but IDX. */
@@ -135,7 +140,8 @@ static int refuse_selection(struct upload *u)
 {
     if (!u->req->classes && !u->req->names)
         return 0;
-    return ingest_refuse(u->error, 400, "bad_query", "classes and names go with an IDX data set (parts images "
+    return ingest_refuse(u->error, 400, "bad_query",
+                         "classes and names go with an IDX data set (parts images "
                          "and labels); here the folders or label parts name the classes");
 }
 
@@ -148,9 +154,11 @@ static int read_tar(struct upload *u)
     u->error->code[0] = '\0';
     err = tarball_read(u->body, u->req->spool_bytes, u->req->max_image_bytes, take_entry, u, &why);
     if (err == ERR_FORMAT && why.detail[0] != '\0')
-        return ingest_refuse(u->error, why.unknown ? 415 : 422, "bad_archive",
-                             "the body is not a usable tar archive (plain or gzip): %s. Make one with: tar -C "
-                             "photos -c .", why.detail);
+        return ingest_refuse(
+            u->error, why.unknown ? 415 : 422, "bad_archive",
+            "the body is not a usable tar archive (plain or gzip): %s. Make one with: tar -C "
+            "photos -c .",
+            why.detail);
     if (err != 0 && u->error->code[0] == '\0')
         return ingest_fail(u->error, err);
     return err;
@@ -164,7 +172,8 @@ struct selection {
     int count;
 };
 
-/* Cuts the next comma-separated field off *list; false at the end. Too long fields come out cut: no valid label. */
+/* Cuts the next comma-separated field off *list; false at the end. Too long fields come out cut: no
+ * valid label. */
 static bool next_field(const char **list, char *field, size_t field_bytes)
 {
     if (!*list)
@@ -203,8 +212,10 @@ static int select_classes(struct upload *u, struct selection *s)
     while (next_field(&list, field, sizeof field)) {
         char *end;
         long value = strtol(field, &end, 10);
-        if (field[0] < '0' || field[0] > '9' || *end != '\0' || value > 255 || s->class_of[value] >= 0)
-            return ingest_refuse(u->error, 400, "bad_query", "classes is a list of different label values "
+        if (field[0] < '0' || field[0] > '9' || *end != '\0' || value > 255 ||
+            s->class_of[value] >= 0)
+            return ingest_refuse(u->error, 400, "bad_query",
+                                 "classes is a list of different label values "
                                  "from 0 to 255, like classes=0,1");
         select_value(s, (int)value);
     }
@@ -219,7 +230,8 @@ static int select_names(struct upload *u, struct selection *s)
     int count = 0;
     while (next_field(&list, field, sizeof field)) {
         if (!label_valid(field))
-            return ingest_refuse(u->error, 422, "bad_label", "names has an entry that is no valid class name: "
+            return ingest_refuse(u->error, 422, "bad_label",
+                                 "names has an entry that is no valid class name: "
                                  "1 to 64 bytes of UTF-8 without control characters, / or \\");
         for (int i = 0; i < count; i++) {
             if (strcmp(s->labels[i], field) == 0)
@@ -232,8 +244,9 @@ static int select_names(struct upload *u, struct selection *s)
         memcpy(s->labels[count++], field, strlen(field) + 1);
     }
     if (u->req->names && count != s->count)
-        return ingest_refuse(u->error, 400, "bad_query", "classes has %d entries and names %d; they go in "
-                             "pairs", s->count, count);
+        return ingest_refuse(u->error, 400, "bad_query",
+                             "classes has %d entries and names %d; they go in pairs",
+                             s->count, count);
     return 0;
 }
 
@@ -245,8 +258,9 @@ static int take_idx_images(struct upload *u, struct idx *x, struct selection *s,
         if (s->class_of[value] < 0 && u->req->classes)
             continue;
         if (s->class_of[value] < 0)
-            return ingest_refuse(u->error, 400, "bad_query", "labels hold the value %d, for which names has no "
-                                 "entry", value);
+            return ingest_refuse(u->error, 400, "bad_query",
+                                 "labels hold the value %d, for which names has no entry",
+                                 value);
         int class;
         char file[32];
         snprintf(file, sizeof file, "images[%d]", i);
@@ -259,7 +273,8 @@ static int take_idx_images(struct upload *u, struct idx *x, struct selection *s,
     return got;
 }
 
-static int read_idx(struct upload *u, const struct multipart_part *images, const struct multipart_part *labels)
+static int read_idx(struct upload *u, const struct multipart_part *images,
+                    const struct multipart_part *labels)
 {
     struct selection *s = calloc(1, sizeof *s);
     struct idx *x = NULL;
@@ -273,7 +288,7 @@ static int read_idx(struct upload *u, const struct multipart_part *images, const
         err = select_names(u, s);
     if (err == 0 && !u->req->classes && !u->req->names)
         err = select_all(labels, s);
-    /* Classes are made ahead: their order is the sender's, and one that is absent is found empty. */
+    /* Classes are made ahead: their order is the sender's, and an absent one is found empty. */
     for (int i = 0; i < s->count && err == 0; i++)
         err = builder_class(u->builder, s->labels[i], &class);
     if (err == 0)
@@ -292,10 +307,12 @@ static int read_idx(struct upload *u, const struct multipart_part *images, const
 /* ---- multipart ---- */
 
 /* One label or image part; `label` is the label that holds, "" before the first. */
-static int take_part(struct upload *u, const struct multipart_part *part, char label[LABEL_BYTES + 1])
+static int take_part(struct upload *u, const struct multipart_part *part,
+                     char label[LABEL_BYTES + 1])
 {
     if (strcmp(part->name, "label") == 0) {
-        bool usable = part->size_bytes <= LABEL_BYTES && !memchr(part->data, '\0', part->size_bytes);
+        bool usable = part->size_bytes <= LABEL_BYTES &&
+                      !memchr(part->data, '\0', part->size_bytes);
         size_t bytes = usable ? part->size_bytes : 0;
         memcpy(label, part->data, bytes);
         label[bytes] = '\0';
@@ -312,7 +329,8 @@ static int take_part(struct upload *u, const struct multipart_part *part, char l
 
 static int bad_multipart(struct upload *u)
 {
-    return ingest_refuse(u->error, 400, "bad_multipart", "the body is not well-formed multipart/form-data, or it "
+    return ingest_refuse(u->error, 400, "bad_multipart",
+                         "the body is not well-formed multipart/form-data, or it "
                          "does not end with its boundary");
 }
 
@@ -336,7 +354,8 @@ static int read_multipart(struct upload *u)
             if (err != 0)
                 return err;
         } else {
-            return ingest_refuse(u->error, 422, "unknown_part", "a part is named neither label nor image (files "
+            return ingest_refuse(u->error, 422, "unknown_part",
+                                 "a part is named neither label nor image (files "
                                  "one by one), nor images and labels (one IDX data set)");
         }
     }
@@ -345,7 +364,8 @@ static int read_multipart(struct upload *u)
     if (!images.data && !labels.data)
         return refuse_selection(u);
     if (!images.data || !labels.data || forms)
-        return ingest_refuse(u->error, 422, "missing_part", "an IDX data set is sent as two parts, images and "
+        return ingest_refuse(u->error, 422, "missing_part",
+                             "an IDX data set is sent as two parts, images and "
                              "labels, and nothing else");
     return read_idx(u, &images, &labels);
 }

@@ -1,9 +1,10 @@
 /*
  * jpeg.c - JPEG to pixels by libjpeg-turbo.
  *
- * A warning of the library (data missing, corrupt code, junk between markers) ends the decoding: the
- * library would go on with grey. The number of scans is bounded by a progress monitor, for a progressive
- * file of a few kilobytes can ask for minutes of work, and the library's own memory by max_memory_to_use.
+ * A warning of the library (data missing, corrupt code, junk between markers) ends the decoding:
+ * the library would go on with grey. The number of scans is bounded by a progress monitor, for a
+ * progressive file of a few kilobytes can ask for minutes of work, and the library's own memory by
+ * max_memory_to_use.
  */
 #include <setjmp.h>
 #include <stdio.h> /* jpeglib.h needs FILE */

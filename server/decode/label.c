@@ -8,8 +8,8 @@
 
 #include "server/decode/ingest.h"
 
-/* Length of the UTF-8 character at `text` (NUL-terminated) and its code point; 0 when it is not valid: overlong
- * forms, surrogates and what lies over U+10FFFF included. */
+/* Length of the UTF-8 character at `text` (NUL-terminated) and its code point; 0 when it is not
+ * valid: overlong forms, surrogates and what lies over U+10FFFF included. */
 static int utf8_next(const char *text, uint32_t *code)
 {
     const uint8_t *p = (const uint8_t *)text;
@@ -33,7 +33,8 @@ static int utf8_next(const char *text, uint32_t *code)
     return length;
 }
 
-/* C0, DEL, C1, and the characters that turn the direction or break the line of a text around them. */
+/* C0, DEL, C1, and the characters that turn the direction or break the line of a text around
+ * them. */
 static bool is_control(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||

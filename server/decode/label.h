@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-/* Copies `text` for a reply: what is no UTF-8 or a control character becomes '?', the rest is cut (at a character)
- * to fit `out_bytes`. */
+/* Copies `text` for a reply: what is no UTF-8 or a control character becomes '?', the rest is cut
+ * (at a character) to fit `out_bytes`. */
 void text_clean(const char *text, char *out, size_t out_bytes);
 
 #endif

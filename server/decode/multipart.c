@@ -1,7 +1,9 @@
 /*
- * multipart.c - a reader of multipart/form-data: find the boundary, read few headers, hand out ranges.
+ * multipart.c - a reader of multipart/form-data: find the boundary, read few headers, hand out
+ * ranges.
  *
- * State between calls: `at` stands behind a delimiter, on what tells whether a part or the end follows.
+ * State between calls: `at` stands behind a delimiter, on what tells whether a part or the end
+ * follows.
  */
 #include "server/decode/multipart.h"
 
@@ -42,7 +44,8 @@ static int read_value(const char **at, const char *end, char *out, size_t out_by
     bool quoted = p < end && *p == '"';
     p += quoted;
     while (p < end && (quoted ? *p != '"' : is_token(*p) || *p == '/' || *p == ':' || *p == '=')) {
-        /* Only what a quoted string must escape is unescaped: Windows paths keep their backslashes. */
+        /* Only what a quoted string must escape is unescaped: Windows paths keep their
+         * backslashes. */
         if (quoted && *p == '\\' && p + 1 < end && (p[1] == '"' || p[1] == '\\'))
             p++;
         if (used + 1 >= out_bytes || *p == '\0')
@@ -57,8 +60,8 @@ static int read_value(const char **at, const char *end, char *out, size_t out_by
 }
 
 /* One parameter; returns 1, 0 at the end, or ERR_FORMAT. */
-static int next_parameter(const char **at, const char *end, char *name, size_t name_bytes, char *value,
-                          size_t value_bytes)
+static int next_parameter(const char **at, const char *end, char *name, size_t name_bytes,
+                          char *value, size_t value_bytes)
 {
     const char *p = *at;
     while (p < end && is_space(*p))
@@ -126,7 +129,8 @@ static int find_boundary(const char *content_type, char boundary[MAX_BOUNDARY + 
     return found ? 0 : ERR_FORMAT;
 }
 
-int multipart_init(struct multipart *m, const char *content_type, const void *body, size_t size_bytes)
+int multipart_init(struct multipart *m, const char *content_type, const void *body,
+                   size_t size_bytes)
 {
     char boundary[MAX_BOUNDARY + 1];
     int err = find_boundary(content_type, boundary);
@@ -168,7 +172,8 @@ static int read_disposition(const char *value, const char *end, struct multipart
     }
 }
 
-/* One header line without its CRLF. Unknown headers are passed over; an encoded body is not understood. */
+/* One header line without its CRLF. Unknown headers are passed over; an encoded body is not
+ * understood. */
 static int read_header(const char *line, const char *end, struct multipart_part *part)
 {
     const char *colon = line;
@@ -236,7 +241,8 @@ int multipart_next(struct multipart *m, struct multipart_part *part)
         return err;
     const uint8_t *data = m->at;
     /* From two bytes back: an empty part's delimiter begins with the headers' last CRLF. */
-    const uint8_t *delimiter = memmem(data - 2, (size_t)(m->end - data) + 2, m->delimiter, m->delimiter_bytes);
+    const uint8_t *delimiter = memmem(data - 2, (size_t)(m->end - data) + 2, m->delimiter,
+                                      m->delimiter_bytes);
     if (!delimiter)
         return ERR_FORMAT;
     found.data = data;

@@ -1,10 +1,10 @@
 /*
  * multipart.h - the parts of a multipart/form-data body (RFC 7578) that lies whole in memory.
  *
- * The body may be a mapped spool file or a request's memory: parts point into it, nothing is copied but
- * the three short header values. Strict: the body begins with the boundary and ends with the closing one,
- * every line of a header ends with CRLF, every part is form-data and has a name; else the whole body is
- * refused. Pure functions, any thread.
+ * The body may be a mapped spool file or a request's memory: parts point into it, nothing is copied
+ * but the three short header values. Strict: the body begins with the boundary and ends with the
+ * closing one, every line of a header ends with CRLF, every part is form-data and has a name; else
+ * the whole body is refused. Pure functions, any thread.
  */
 #ifndef ACCRETED_SERVER_DECODE_MULTIPART_H
 #define ACCRETED_SERVER_DECODE_MULTIPART_H
@@ -32,7 +32,8 @@ struct multipart {
 bool multipart_accepts(const char *content_type);
 
 /* ERR_FORMAT: not multipart/form-data, no valid boundary, or the body does not begin with it. */
-int multipart_init(struct multipart *m, const char *content_type, const void *body, size_t size_bytes);
+int multipart_init(struct multipart *m, const char *content_type, const void *body,
+                   size_t size_bytes);
 
 /* The next part. Returns 1, 0 after the last one, or ERR_FORMAT (then the reader is spent). */
 int multipart_next(struct multipart *m, struct multipart_part *part);

@@ -1,9 +1,9 @@
 /*
  * png.c - PNG to pixels by libpng's classic interface.
  *
- * Only the chunks that make pixels are parsed (IHDR, PLTE, tRNS, IDAT, IEND); the others are skipped by
- * their length and CRC, so that no profile or text of a stranger is ever expanded. A wrong CRC anywhere
- * and every warning end the decoding.
+ * Only the chunks that make pixels are parsed (IHDR, PLTE, tRNS, IDAT, IEND); the others are
+ * skipped by their length and CRC, so that no profile or text of a stranger is ever expanded. A
+ * wrong CRC anywhere and every warning end the decoding.
  */
 #include <png.h>
 #include <setjmp.h>

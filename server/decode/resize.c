@@ -1,10 +1,11 @@
 /*
  * resize.c - image_fit: any image to the size and channels a model takes.
  *
- * Each axis has, for every output position, a run of source positions with weights that sum to 1: the
- * covered part of each source pixel when shrinking, the two neighbours of the centre when growing. A row is
- * shrunk along x first, then added to the output row along y, so only two rows are held. Plain float
- * arithmetic in a fixed order: the same image gives the same bytes on every machine.
+ * Each axis has, for every output position, a run of source positions with weights that sum to 1:
+ * the covered part of each source pixel when shrinking, the two neighbours of the centre when
+ * growing. A row is shrunk along x first, then added to the output row along y, so only two rows
+ * are held. Plain float arithmetic in a fixed order: the same image gives the same bytes on every
+ * machine.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,8 @@ struct axis {
     float *weights;
 };
 
-/* Weights of one output position into w; returns how many. In units of 1/to_size of a source pixel, where
- * every border is a whole number. */
+/* Weights of one output position into w; returns how many. In units of 1/to_size of a source pixel,
+ * where every border is a whole number. */
 static int area_taps(int to, int from_size, int to_size, int *first, float *w)
 {
     int64_t begin = (int64_t)to * from_size, end = begin + from_size;
@@ -75,7 +76,8 @@ static int axis_init(struct axis *a, int from_size, int to_size)
 }
 
 /* One source row (width, channels) along x into out (to_width, channels). */
-static void fit_row(const uint8_t *row, int channels, const struct axis *x, int to_width, float *out)
+static void fit_row(const uint8_t *row, int channels, const struct axis *x, int to_width,
+                    float *out)
 {
     for (int i = 0; i < to_width; i++) {
         const struct tap_run *run = &x->runs[i];

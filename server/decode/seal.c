@@ -1,8 +1,8 @@
 /*
  * seal.c - finishing: is the upload as a whole acceptable, its hash, its holdout, its packs.
  *
- * The records, sorted by label and digest, give the hash and the holdout, so neither depends on the order in
- * which the images came.
+ * The records, sorted by label and digest, give the hash and the holdout, so neither depends on the
+ * order in which the images came.
  */
 #include <sodium.h>
 #include <stdio.h>
@@ -18,7 +18,8 @@
 static int by_content(const void *a, const void *b, void *ctx)
 {
     const struct builder *builder = ctx;
-    const struct builder_record *x = &builder->records[*(const int *)a], *y = &builder->records[*(const int *)b];
+    const struct builder_record *x = &builder->records[*(const int *)a],
+                                *y = &builder->records[*(const int *)b];
     if (x->class != y->class)
         return strcmp(builder->classes[x->class].label, builder->classes[y->class].label);
     return memcmp(x->digest, y->digest, DIGEST_BYTES);
@@ -35,7 +36,8 @@ static int *sorted_records(struct builder *b)
     return order;
 }
 
-/* Marks the first of each class, in the order of their digests, as test images; one is always left to train on. */
+/* Marks the first of each class, in the order of their digests, as test images; one is always left
+ * to train on. */
 static void choose_holdout(struct builder *b, const int *order)
 {
     for (int from = 0, to; from < b->count; from = to) {
@@ -57,8 +59,8 @@ static void hex(const uint8_t digest[DIGEST_BYTES], char out[HASH_HEX_BYTES])
     sodium_bin2hex(out, HASH_HEX_BYTES, digest, DIGEST_BYTES);
 }
 
-/* Hash of labels, splits and pixels; with the name that gives the batch's own hash, so that two batches never
- * share pack files. */
+/* Hash of labels, splits and pixels; with the name that gives the batch's own hash, so that two
+ * batches never share pack files. */
 static void name_and_hash(const struct builder *b, const int *order, struct batch *batch)
 {
     crypto_generichash_state state;
@@ -108,22 +110,25 @@ static int check_whole(const struct builder *b)
         const char *reason = json_string_value(json_object_get(first, "reason"));
         if (!first)
             return ingest_refuse(b->error, 422, "no_valid_image", "the upload holds no images");
-        return ingest_refuse(b->error, 422, "no_valid_image",
-                             "none of the %lld files is an image that can be used; the first, \"%s\", was "
-                             "refused as %s", (long long)b->rejected, file, reason);
+        return ingest_refuse(
+            b->error, 422, "no_valid_image",
+            "none of the %lld files is an image that can be used; the first, \"%s\", was "
+            "refused as %s",
+            (long long)b->rejected, file, reason);
     }
     for (int i = 0; i < b->class_count; i++) {
         if (b->classes[i].train_count + b->classes[i].test_count == 0)
-            return ingest_refuse(b->error, 422, "empty_class",
-                                 "class \"%s\" has no usable image; add some, or leave the class out",
-                                 b->classes[i].label);
+            return ingest_refuse(
+                b->error, 422, "empty_class",
+                "class \"%s\" has no usable image; add some, or leave the class out",
+                b->classes[i].label);
     }
     return 0;
 }
 
 /* Copies the images of one split from the staging pack. */
-static int write_split(const struct builder *b, const struct pack *from, bool test, const char *path,
-                       uint64_t *size_bytes)
+static int write_split(const struct builder *b, const struct pack *from, bool test,
+                       const char *path, uint64_t *size_bytes)
 {
     struct pack_writer *w = NULL;
     int err = pack_writer_new(&w, path);

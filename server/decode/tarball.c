@@ -25,7 +25,8 @@ struct reader {
 static int damaged(struct reader *r, const char *what)
 {
     const char *said = archive_error_string(r->archive);
-    snprintf(r->error->detail, sizeof r->error->detail, "%s%s%s", what, said ? ": " : "", said ? said : "");
+    snprintf(r->error->detail, sizeof r->error->detail, "%s%s%s", what, said ? ": " : "",
+             said ? said : "");
     return ERR_FORMAT;
 }
 
@@ -155,8 +156,8 @@ static int read_entries(struct reader *r, tarball_fn fn, void *ctx)
     }
 }
 
-int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn, void *ctx,
-                 struct tarball_error *error)
+int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn,
+                 void *ctx, struct tarball_error *error)
 {
     struct reader r = {.max_file_bytes = max_file_bytes, .error = error};
     r.max_total_bytes = (uint64_t)size_bytes * TARBALL_MAX_RATIO + TARBALL_FREE_BYTES;

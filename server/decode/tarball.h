@@ -1,9 +1,10 @@
 /*
- * tarball.h - the entries of a tar archive, plain or gzipped, that lies in memory (a mapped spool file).
+ * tarball.h - the entries of a tar archive, plain or gzipped, that lies in memory (a mapped spool
+ * file).
  *
- * Nothing is ever extracted by name: a name is only data handed to the callback, which judges it. Tar (ustar,
- * pax, GNU) and gzip are the only formats switched on. Bounded: TARBALL_MAX_ENTRIES, one file at a time in
- * memory, and what a gzip stream may grow to. Any thread; no globals.
+ * Nothing is ever extracted by name: a name is only data handed to the callback, which judges it.
+ * Tar (ustar, pax, GNU) and gzip are the only formats switched on. Bounded: TARBALL_MAX_ENTRIES,
+ * one file at a time in memory, and what a gzip stream may grow to. Any thread; no globals.
  */
 #ifndef ACCRETED_SERVER_DECODE_TARBALL_H
 #define ACCRETED_SERVER_DECODE_TARBALL_H
@@ -20,7 +21,8 @@ enum tarball_kind { TARBALL_FILE, TARBALL_DIRECTORY, TARBALL_OTHER /* link, devi
 
 struct tarball_entry {
     enum tarball_kind kind;
-    const char *path;    /* as in the archive, not checked, maybe no UTF-8; "" when it cannot be read */
+    const char
+        *path; /* as in the archive, not checked, maybe no UTF-8; "" when it cannot be read */
     const uint8_t *data; /* of a file; NULL when it is over the limit */
     uint64_t size_bytes;
 };
@@ -34,9 +36,9 @@ struct tarball_error {
 /* Called for every entry in turn; a negative return ends the reading and is returned. */
 typedef int (*tarball_fn)(void *ctx, const struct tarball_entry *entry);
 
-/* Files over `max_file_bytes` are passed without their data. Returns 0, the callback's error, ERR_NOMEM, or
- * ERR_FORMAT with *error filled. */
-int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn, void *ctx,
-                 struct tarball_error *error);
+/* Files over `max_file_bytes` are passed without their data. Returns 0, the callback's error,
+ * ERR_NOMEM, or ERR_FORMAT with *error filled. */
+int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn,
+                 void *ctx, struct tarball_error *error);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * pack.c - writing and reading of pack files (pack.h has the layout).
  *
- * The writer keeps the index in memory (48 bytes an image) and streams the images; the reader maps the
- * file, proves labels, index and footer once, and checks an image's own bytes each time it is asked for.
+ * The writer keeps the index in memory (48 bytes an image) and streams the images; the reader maps
+ * the file, proves labels, index and footer once, and checks an image's own bytes each time it is
+ * asked for.
  */
 #include "server/store/pack.h"
 
@@ -66,7 +67,8 @@ static bool image_legal(const struct pack_image *image, int label_count)
                  image->height <= PACK_MAX_SIDE && (image->channels == 1 || image->channels == 3);
     if (!shape || image->label < 0 || image->label >= label_count || image->size_bytes == 0)
         return false;
-    uint64_t raw_bytes = (uint64_t)image->width * (uint64_t)image->height * (uint64_t)image->channels;
+    uint64_t raw_bytes = (uint64_t)image->width * (uint64_t)image->height *
+                         (uint64_t)image->channels;
     switch (image->encoding) {
     case PACK_JPEG:
     case PACK_PNG:
@@ -327,9 +329,9 @@ static int verify_frame(struct pack *p, uint64_t *labels_offset, uint64_t *index
     uint64_t labels = get_u64(footer + 8), index = get_u64(footer + 16);
     uint64_t label_count = get_u64(footer + 24), image_count = get_u64(footer + 32);
     uint64_t tail_end = p->size_bytes - FOOTER_BYTES;
-    bool sane = get_u64(footer + 40) == p->size_bytes && labels >= HEADER_BYTES && labels <= index &&
-                index <= tail_end && label_count <= PACK_MAX_LABELS && image_count <= PACK_MAX_IMAGES &&
-                tail_end - index == image_count * ENTRY_BYTES;
+    bool sane = get_u64(footer + 40) == p->size_bytes && labels >= HEADER_BYTES &&
+                labels <= index && index <= tail_end && label_count <= PACK_MAX_LABELS &&
+                image_count <= PACK_MAX_IMAGES && tail_end - index == image_count * ENTRY_BYTES;
     if (!sane || XXH3_64bits(p->map + labels, p->size_bytes - 8 - labels) != get_u64(footer + 48))
         return ERR_CORRUPT;
     p->index = p->map + index;

@@ -78,7 +78,8 @@ def files_left(daemon):
     deadline = time.monotonic() + 5
     while any(tmp.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return sorted(p.name for p in tmp.iterdir()), sorted(p.name for p in (daemon.data_dir / "batches").iterdir())
+    packs = daemon.data_dir / "batches"
+    return sorted(p.name for p in tmp.iterdir()), sorted(p.name for p in packs.iterdir())
 
 
 def assert_problem(reply, status, code):
@@ -146,7 +147,8 @@ def test_each_file_is_answered(api):
 
 def test_multipart(api):
     parts = [("label", (None, "cat")), ("image", ("a.png", png(1))), ("image", ("b.jpg", jpeg(2))),
-             ("label", (None, "dög")), ("image", ("c.png", png(3, mode="RGB"))), ("image", ("bad.png", b"text"))]
+             ("label", (None, "dög")), ("image", ("c.png", png(3, mode="RGB"))),
+             ("image", ("bad.png", b"text"))]
     reply = api.post(BATCHES, files=parts)
     assert reply.status_code == 201, reply.text
     batch = reply.json()
@@ -175,18 +177,27 @@ def test_split_and_holdout(api, daemon):
     assert counts(held) == {"cat": (8, 2), "dog": (8, 2)}
     few = api.put(BATCHES + "/f", params={"holdout": "0.9"}, data=tar(two_classes(1, 90))).json()
     assert counts(few) == {"cat": (1, 0), "dog": (1, 0)}
-    packs = [b["hash"] + "." + split for b in (test, held, few) for split in ("train", "test") if b[split + "_images"]]
+    packs = [b["hash"] + "." + split for b in (test, held, few) for split in ("train", "test")
+             if b[split + "_images"]]
     assert files_left(daemon) == ([], sorted(packs))
 
 
 def test_warns_of_imbalance(api):
-    files = {f"common/{i}.png": png(i) for i in range(221)} | {f"rare/{i}.png": png(500 + i) for i in range(20)}
+    files = {f"common/{i}.png": png(i) for i in range(221)}
+    files |= {f"rare/{i}.png": png(500 + i) for i in range(20)}
     batch = api.put(BATCHES + "/b", data=tar(files)).json()
     assert [w["code"] for w in batch["warnings"]] == ["imbalance"]
     assert "rare" in batch["warnings"][0]["detail"]
 
 
 # ---- the same again ----
+
+def put_at_once(daemon, bodies):
+    def put(body):
+        return requests.put(daemon.url + BATCHES + "/race", data=body, timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(put, bodies))
+
 
 def test_put_is_idempotent(api, daemon):
     body = tar(two_classes())
@@ -220,8 +231,7 @@ def test_post_is_named_by_its_content(api):
 
 def test_equal_uploads_race(api, daemon):
     bodies = [tar(two_classes(40)), tar(two_classes(40), "w:gz")] * 3
-    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
-        replies = list(pool.map(lambda body: requests.put(daemon.url + BATCHES + "/race", data=body, timeout=60), bodies))
+    replies = put_at_once(daemon, bodies)
     assert sorted(r.status_code for r in replies) == [200] * 5 + [201]
     assert len({r.json()["hash"] for r in replies}) == 1
     assert names(api) == ["race"]
@@ -230,8 +240,7 @@ def test_equal_uploads_race(api, daemon):
 
 def test_different_uploads_race_for_a_name(api, daemon):
     bodies = [tar(two_classes(40, seed)) for seed in (0, 100, 200, 300)]
-    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
-        replies = list(pool.map(lambda body: requests.put(daemon.url + BATCHES + "/race", data=body, timeout=60), bodies))
+    replies = put_at_once(daemon, bodies)
     assert sorted(r.status_code for r in replies) == [201, 409, 409, 409]
     winner = next(r.json() for r in replies if r.status_code == 201)
     assert api.get(BATCHES + "/race").json() == winner
@@ -246,7 +255,8 @@ TAR_REFUSALS = {
     "a picture": (png(1, 40), 415, "bad_archive"),
     "cut": (tar(two_classes())[:1700], 422, "bad_archive"),
     "cut gzip": (tar(two_classes(), "w:gz")[:-400], 422, "bad_archive"),
-    "bomb": (gzip.compress(tar({"cat/a.png": png(1), "cat/b.png": bytes(150 << 20)})), 422, "bad_archive"),
+    "bomb": (gzip.compress(tar({"cat/a.png": png(1), "cat/b.png": bytes(150 << 20)})), 422,
+             "bad_archive"),
     "no files": (tar({}), 422, "no_valid_image"),
     "not an image": (tar({"cat/a.png": b"hello", "dog/b.png": b"hello"}), 422, "no_valid_image"),
     "truncated image": (tar({"cat/a.png": png(1)[:-20], "cat/b.jpg": jpeg(1)[:-20]}), 422, "no_valid_image"),
@@ -289,8 +299,10 @@ MULTIPART_REFUSALS = {
     "no idx": ([("images", ("i", b"text")), ("labels", ("l", idx()[1]))], 422, "bad_idx"),
     "idx cut": ([("images", ("i", idx()[0][:-1])), ("labels", ("l", idx()[1]))], 422, "bad_idx"),
     "idx longer": ([("images", ("i", idx()[0])), ("labels", ("l", idx()[1] + b"x"))], 422, "bad_idx"),
-    "idx of two counts": ([("images", ("i", idx(12)[0])), ("labels", ("l", idx(11)[1]))], 422, "bad_idx"),
-    "idx gzip cut": ([("images", ("i", gzip.compress(idx()[0])[:-9])), ("labels", ("l", idx()[1]))], 422, "bad_idx"),
+    "idx of two counts": ([("images", ("i", idx(12)[0])), ("labels", ("l", idx(11)[1]))],
+                          422, "bad_idx"),
+    "idx gzip cut": ([("images", ("i", gzip.compress(idx()[0])[:-9])), ("labels", ("l", idx()[1]))],
+                     422, "bad_idx"),
 }
 
 

@@ -1,5 +1,6 @@
 /*
- * fuzz_idx.c - any bytes as the two files of an IDX data set. The first two bytes are the length of the first one.
+ * fuzz_idx.c - any bytes as the two files of an IDX data set. The first two bytes are the length of
+ * the first one.
  */
 #include <stddef.h>
 #include <stdint.h>

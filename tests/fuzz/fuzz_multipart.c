@@ -1,6 +1,6 @@
 /*
- * fuzz_multipart.c - any bytes as a multipart body. The first byte is the length of the Content-Type that follows, the rest
- * is the body.
+ * fuzz_multipart.c - any bytes as a multipart body. The first byte is the length of the
+ * Content-Type that follows, the rest is the body.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * replay.c - runs the files and folders it is given through a fuzz target, without a fuzzer: the regression test of
- * what was found, and of the corpus, under any compiler.
+ * replay.c - runs the files and folders it is given through a fuzz target, without a fuzzer: the
+ * regression test of what was found, and of the corpus, under any compiler.
  */
 #include <dirent.h>
 #include <stdint.h>

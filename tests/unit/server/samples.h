@@ -40,8 +40,10 @@ static inline void sample_no_flush(png_structp png)
     (void)png;
 }
 
-/* `rows`: packed rows as PNG wants them. Palette images get colour i = (i, 2i, 255-i), entry 0 see-through. */
-static inline struct sample png_sample(int width, int height, struct png_options o, const uint8_t *rows)
+/* `rows`: packed rows as PNG wants them. Palette images get colour i = (i, 2i, 255-i), entry 0
+ * see-through. */
+static inline struct sample png_sample(int width, int height, struct png_options o,
+                                       const uint8_t *rows)
 {
     struct sample s = {0};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
@@ -49,8 +51,8 @@ static inline struct sample png_sample(int width, int height, struct png_options
     assert(png && info);
     png_set_write_fn(png, &s, sample_append, sample_no_flush);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, o.depth, o.colour,
-                 o.interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+                 o.interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (o.colour == PNG_COLOR_TYPE_PALETTE) {
         png_color palette[256];
         png_byte clear[1] = {0};
@@ -80,7 +82,8 @@ struct jpeg_options {
 
 enum { MAX_SCANS = 190 };
 
-/* The DC, then each AC coefficient alone in three steps of precision: all legal, and as many as wanted. */
+/* The DC, then each AC coefficient alone in three steps of precision: all legal, and as many as
+ * wanted. */
 static inline void fill_scans(jpeg_scan_info scans[MAX_SCANS], int count)
 {
     static const int steps[3][2] = {{0, 2}, {2, 1}, {1, 0}};
@@ -92,7 +95,8 @@ static inline void fill_scans(jpeg_scan_info scans[MAX_SCANS], int count)
     }
 }
 
-static inline struct sample jpeg_sample(int width, int height, struct jpeg_options o, const uint8_t *pixels)
+static inline struct sample jpeg_sample(int width, int height, struct jpeg_options o,
+                                        const uint8_t *pixels)
 {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -118,7 +122,8 @@ static inline struct sample jpeg_sample(int width, int height, struct jpeg_optio
     }
     jpeg_start_compress(&jpeg, TRUE);
     while (jpeg.next_scanline < jpeg.image_height) {
-        JSAMPROW row = (JSAMPROW)(uintptr_t)(pixels + (size_t)jpeg.next_scanline * (size_t)(width * channels));
+        JSAMPROW row = (JSAMPROW)(uintptr_t)(pixels + (size_t)jpeg.next_scanline *
+                                                          (size_t)(width * channels));
         jpeg_write_scanlines(&jpeg, &row, 1);
     }
     jpeg_finish_compress(&jpeg);
@@ -143,7 +148,8 @@ static inline uint8_t *gradient(int width, int height, int channels, int seed)
 static inline struct sample grey_png(int width, int height, int seed)
 {
     uint8_t *pixels = gradient(width, height, 1, seed);
-    struct sample s = png_sample(width, height, (struct png_options){PNG_COLOR_TYPE_GRAY, 8, 0}, pixels);
+    struct sample s = png_sample(width, height, (struct png_options){PNG_COLOR_TYPE_GRAY, 8, 0},
+                                 pixels);
     free(pixels);
     return s;
 }

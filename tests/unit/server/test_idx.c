@@ -16,7 +16,13 @@
 #include "core/err.h"
 #include "server/decode/idx.h"
 
-enum { COUNT = 3, HEIGHT = 2, WIDTH = 3, IMAGES_BYTES = 16 + COUNT * HEIGHT * WIDTH, LABELS_BYTES = 8 + COUNT };
+enum {
+    COUNT = 3,
+    HEIGHT = 2,
+    WIDTH = 3,
+    IMAGES_BYTES = 16 + COUNT * HEIGHT * WIDTH,
+    LABELS_BYTES = 8 + COUNT
+};
 
 struct range {
     uint8_t data[256];
@@ -162,7 +168,8 @@ static void promises_are_held_against_the_size(void **state)
 {
     (void)state;
     struct range images = images_file(), labels = labels_file();
-    static const uint8_t huge[12] = {0, 15, 66, 64, 0, 0, 4, 0, 0, 0, 4, 0}; /* 1,000,000 of 1024 x 1024 */
+    static const uint8_t huge[12] = {0, 15, 66, 64, 0, 0,
+                                     4, 0,  0,  0,  4, 0}; /* 1,000,000 of 1024 x 1024 */
     memcpy(images.data + 4, huge, 12);
     memcpy(labels.data + 4, huge, 4);
     assert_int_equal(read_all(images, labels), ERR_FORMAT);

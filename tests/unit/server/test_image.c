@@ -1,5 +1,6 @@
 /*
- * test_image.c - decoding of good and of hostile images, and resizing against values worked out by hand.
+ * test_image.c - decoding of good and of hostile images, and resizing against values worked out by
+ * hand.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +23,8 @@ static struct image decoded(struct sample s)
     return img;
 }
 
-static void assert_pixels(struct image *img, int width, int height, int channels, const uint8_t *expected)
+static void assert_pixels(struct image *img, int width, int height, int channels,
+                          const uint8_t *expected)
 {
     assert_int_equal(img->width, width);
     assert_int_equal(img->height, height);
@@ -40,7 +42,8 @@ static void png_grey_and_rgb_keep_every_pixel(void **state)
         for (int channels = 1; channels <= 3; channels += 2) {
             uint8_t *pixels = gradient(13, 7, channels, 1);
             int colour = channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB;
-            struct image img = decoded(png_sample(13, 7, (struct png_options){colour, 8, interlaced}, pixels));
+            struct image img = decoded(
+                png_sample(13, 7, (struct png_options){colour, 8, interlaced}, pixels));
             assert_pixels(&img, 13, 7, channels, pixels);
             free(pixels);
         }
@@ -51,7 +54,8 @@ static void png_one_pixel_and_one_bit(void **state)
 {
     (void)state;
     const uint8_t on[1] = {0x80}, white[1] = {255};
-    struct image img = decoded(png_sample(1, 1, (struct png_options){PNG_COLOR_TYPE_GRAY, 1, 0}, on));
+    struct image img = decoded(
+        png_sample(1, 1, (struct png_options){PNG_COLOR_TYPE_GRAY, 1, 0}, on));
     assert_pixels(&img, 1, 1, 1, white);
 }
 
@@ -60,7 +64,8 @@ static void png_palette_becomes_colour_on_white(void **state)
     (void)state;
     const uint8_t indices[3] = {0, 1, 200}; /* entry 0 is see-through */
     const uint8_t expected[9] = {255, 255, 255, 1, 2, 254, 200, 144, 55};
-    struct image img = decoded(png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_PALETTE, 8, 0}, indices));
+    struct image img = decoded(
+        png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_PALETTE, 8, 0}, indices));
     assert_pixels(&img, 3, 1, 3, expected);
 }
 
@@ -69,7 +74,8 @@ static void png_sixteen_bits_are_scaled(void **state)
     (void)state;
     const uint8_t rows[6] = {0, 0, 0x80, 0x80, 0xff, 0xff};
     const uint8_t expected[3] = {0, 0x80, 0xff};
-    struct image img = decoded(png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_GRAY, 16, 0}, rows));
+    struct image img = decoded(
+        png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_GRAY, 16, 0}, rows));
     assert_pixels(&img, 3, 1, 1, expected);
 }
 
@@ -78,10 +84,12 @@ static void png_alpha_is_laid_on_white(void **state)
     (void)state;
     const uint8_t rgba[12] = {10, 20, 30, 255, 10, 20, 30, 0, 0, 100, 200, 51};
     const uint8_t on_white[9] = {10, 20, 30, 255, 255, 255, 204, 224, 244};
-    struct image img = decoded(png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_RGBA, 8, 0}, rgba));
+    struct image img = decoded(
+        png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_RGBA, 8, 0}, rgba));
     assert_pixels(&img, 3, 1, 3, on_white);
     const uint8_t grey_alpha[4] = {7, 255, 7, 0}, grey[2] = {7, 255};
-    img = decoded(png_sample(2, 1, (struct png_options){PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0}, grey_alpha));
+    img = decoded(
+        png_sample(2, 1, (struct png_options){PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0}, grey_alpha));
     assert_pixels(&img, 2, 1, 1, grey);
 }
 
@@ -100,12 +108,14 @@ static void jpeg_grey_and_colour_come_close(void **state)
         uint8_t flat[3 * 64];
         for (int i = 0; i < 64; i++)
             memcpy(flat + 3 * i, (uint8_t[]){200, 90, 30}, 3);
-        struct image img = decoded(jpeg_sample(8, 8, (struct jpeg_options){JCS_RGB, progressive, 0}, flat));
+        struct image img = decoded(
+            jpeg_sample(8, 8, (struct jpeg_options){JCS_RGB, progressive, 0}, flat));
         assert_int_equal(img.channels, 3);
         assert_near(&img, flat, 3);
         image_release(&img);
         uint8_t *grey = gradient(17, 9, 1, 0);
-        img = decoded(jpeg_sample(17, 9, (struct jpeg_options){JCS_GRAYSCALE, progressive, 0}, grey));
+        img = decoded(
+            jpeg_sample(17, 9, (struct jpeg_options){JCS_GRAYSCALE, progressive, 0}, grey));
         assert_int_equal(img.width, 17);
         assert_int_equal(img.height, 9);
         assert_int_equal(img.channels, 1);
@@ -148,7 +158,8 @@ static void cut_at_every_byte(struct sample s)
 {
     assert_int_equal(verdict(s.data, s.size_bytes), IMAGE_OK);
     for (size_t bytes = 0; bytes < s.size_bytes; bytes++) {
-        enum image_verdict v = verdict(s.data, bytes), expected = bytes == 0 ? IMAGE_EMPTY : IMAGE_DAMAGED;
+        enum image_verdict v = verdict(s.data, bytes),
+                           expected = bytes == 0 ? IMAGE_EMPTY : IMAGE_DAMAGED;
         if (v == IMAGE_UNKNOWN_FORMAT)
             assert_true(bytes < 8);
         else
@@ -191,7 +202,8 @@ static void png_header_over_the_limits(void **state)
 {
     (void)state;
     struct sample s = grey_png(20, 20, 4);
-    static const uint32_t sizes[][2] = {{16385, 1}, {1, 16385}, {5001, 5000}, {0xffffffff, 0xffffffff}};
+    static const uint32_t sizes[][2] = {
+        {16385, 1}, {1, 16385}, {5001, 5000}, {0xffffffff, 0xffffffff}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         put_u32be(s.data + 16, sizes[i][0]);
         put_u32be(s.data + 20, sizes[i][1]);
@@ -205,7 +217,8 @@ static void png_header_over_the_limits(void **state)
 /* Where the frame header's height field stands. */
 static uint8_t *jpeg_size_field(struct sample s)
 {
-    for (size_t i = 2; i + 9 < s.size_bytes; i += 2 + (size_t)(s.data[i + 2] << 8 | s.data[i + 3])) {
+    for (size_t i = 2; i + 9 < s.size_bytes;
+         i += 2 + (size_t)(s.data[i + 2] << 8 | s.data[i + 3])) {
         if (s.data[i + 1] == 0xc0 || s.data[i + 1] == 0xc2)
             return s.data + i + 5;
     }
@@ -234,7 +247,8 @@ static void jpeg_of_too_many_scans_is_refused(void **state)
     (void)state;
     uint8_t *pixels = gradient(16, 16, 1, 0);
     for (int scans = IMAGE_MAX_SCANS; scans <= IMAGE_MAX_SCANS + 1; scans++) {
-        struct sample s = jpeg_sample(16, 16, (struct jpeg_options){JCS_GRAYSCALE, 1, scans}, pixels);
+        struct sample s = jpeg_sample(16, 16, (struct jpeg_options){JCS_GRAYSCALE, 1, scans},
+                                      pixels);
         assert_int_equal(verdict(s.data, s.size_bytes),
                          scans > IMAGE_MAX_SCANS ? IMAGE_TOO_LARGE : IMAGE_OK);
         free(s.data);
@@ -253,7 +267,8 @@ static void other_formats_are_unknown(void **state)
     assert_int_equal(verdict("\x89PNG\r\n\x1a\n", 8), IMAGE_DAMAGED);
 }
 
-/* An iCCP chunk of rubbish with a right CRC: a profile is not ours to judge, so it does not matter. */
+/* An iCCP chunk of rubbish with a right CRC: a profile is not ours to judge, so it does not
+ * matter. */
 static void png_metadata_is_not_read(void **state)
 {
     (void)state;
@@ -292,7 +307,8 @@ static void fit_same_size_is_a_copy(void **state)
 static void fit_halves_by_area(void **state)
 {
     (void)state;
-    uint8_t pixels[16] = {0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 255}, out[4];
+    uint8_t pixels[16] = {0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 255},
+            out[4];
     struct image img = {4, 4, 1, pixels};
     assert_int_equal(image_fit(&img, 2, 2, 1, out), 0);
     /* (0+10+40+50)/4, (20+30+60+70)/4, (80+90+120+130)/4, (100+110+140+255)/4 = 151.25 */
@@ -315,7 +331,8 @@ static void fit_doubles_bilinearly(void **state)
     uint8_t pixels[2] = {0, 100}, out[4];
     struct image img = {2, 1, 1, pixels};
     assert_int_equal(image_fit(&img, 1, 4, 1, out), 0);
-    assert_memory_equal(out, ((uint8_t[]){0, 25, 75, 100}), 4); /* centres at -0.25, 0.25, 0.75, 1.25 */
+    assert_memory_equal(out, ((uint8_t[]){0, 25, 75, 100}),
+                        4); /* centres at -0.25, 0.25, 0.75, 1.25 */
 }
 
 static void fit_axes_are_independent(void **state)
@@ -369,7 +386,11 @@ static void raw_images_of_a_pack(void **state)
 {
     (void)state;
     const uint8_t pixels[6] = {1, 2, 3, 4, 5, 6};
-    struct pack_image stored = {.encoding = PACK_RAW, .width = 3, .height = 2, .channels = 1, .data = pixels,
+    struct pack_image stored = {.encoding = PACK_RAW,
+                                .width = 3,
+                                .height = 2,
+                                .channels = 1,
+                                .data = pixels,
                                 .size_bytes = 6};
     struct image img;
     assert_int_equal(image_from_pack(&img, &stored), IMAGE_OK);

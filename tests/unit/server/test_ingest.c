@@ -1,5 +1,6 @@
 /*
- * test_ingest.c - from a spooled upload to packs: verdicts, refusals, splits, and that refusals leave nothing.
+ * test_ingest.c - from a spooled upload to packs: verdicts, refusals, splits, and that refusals
+ * leave nothing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,8 @@ static int set_up(void **state)
     snprintf(f->spool, sizeof f->spool, "%s/spool", f->dir);
     assert_int_equal(mkdir(f->tmp, 0700), 0);
     assert_int_equal(mkdir(f->batches, 0700), 0);
-    f->req = (struct ingest_request){.spool_path = f->spool, .data_dir = f->dir, .max_image_bytes = 1 << 20};
+    f->req = (struct ingest_request){
+        .spool_path = f->spool, .data_dir = f->dir, .max_image_bytes = 1 << 20};
     *state = f;
     return 0;
 }
@@ -123,12 +125,14 @@ static void spool(struct fixture *f, const void *data, size_t bytes)
 }
 
 /* A multipart body made part by part. */
-static void part(struct sample *body, const char *name, const char *filename, const void *data, size_t bytes)
+static void part(struct sample *body, const char *name, const char *filename, const void *data,
+                 size_t bytes)
 {
     body->data = realloc(body->data, body->size_bytes + bytes + 300);
-    body->size_bytes += (size_t)sprintf((char *)body->data + body->size_bytes,
-                                        "--X\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"%s\"\r\n\r\n",
-                                        name, filename);
+    body->size_bytes += (size_t)sprintf(
+        (char *)body->data + body->size_bytes,
+        "--X\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"%s\"\r\n\r\n", name,
+        filename);
     memcpy(body->data + body->size_bytes, data, bytes);
     body->size_bytes += bytes;
     memcpy(body->data + body->size_bytes, "\r\n", 2);
@@ -171,7 +175,8 @@ static void refuse_upload(struct fixture *f, int status, const char *code)
     assert_int_equal(count_files(f->batches), 0);
 }
 
-static void assert_counts(const struct fixture *f, int train, int test, int rejected, int duplicates)
+static void assert_counts(const struct fixture *f, int train, int test, int rejected,
+                          int duplicates)
 {
     const struct batch *b = &f->result.batch;
     assert_int_equal(b->train_count, train);
@@ -180,10 +185,12 @@ static void assert_counts(const struct fixture *f, int train, int test, int reje
     assert_int_equal(b->duplicates, duplicates);
 }
 
-static void assert_verdict(const struct fixture *f, const char *file, const char *verdict, const char *reason)
+static void assert_verdict(const struct fixture *f, const char *file, const char *verdict,
+                           const char *reason)
 {
     char text[256];
-    snprintf(text, sizeof text, "{\"file\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\"}", file, verdict, reason);
+    snprintf(text, sizeof text, "{\"file\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\"}", file,
+             verdict, reason);
     if (!strstr(f->result.batch.verdicts, text))
         fail_msg("%s is not in %s", text, f->result.batch.verdicts);
 }
@@ -328,7 +335,8 @@ static void a_cut_archive_is_refused(void **state)
         tar_image(f, "cat/1.png", 1);
         tar_image(f, "cat/2.png", 2);
         tar_end(f);
-        f->req.spool_bytes = gzip ? f->req.spool_bytes / 2 : 1600; /* within the second file's bytes */
+        f->req.spool_bytes = gzip ? f->req.spool_bytes / 2
+                                  : 1600; /* within the second file's bytes */
         refuse_upload(f, 422, "bad_archive");
     }
 }
@@ -336,9 +344,14 @@ static void a_cut_archive_is_refused(void **state)
 static void labels_that_are_none(void **state)
 {
     struct fixture *f = *state;
-    static const char *bad[] = {"a\\b/1.png", " cat/1.png", "cat /1.png", "c\x01t/1.png", "c\xfft/1.png",
-                                "rtl\xe2\x80\xae/1.png",
-                                "01234567890123456789012345678901234567890123456789012345678901234/1.png"};
+    static const char *bad[] = {
+        "a\\b/1.png",
+        " cat/1.png",
+        "cat /1.png",
+        "c\x01t/1.png",
+        "c\xfft/1.png",
+        "rtl\xe2\x80\xae/1.png",
+        "01234567890123456789012345678901234567890123456789012345678901234/1.png"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         tar_begin(f, false);
         tar_image(f, "good/1.png", 1);
@@ -570,7 +583,8 @@ static void idx_with_all_or_named_classes(void **state)
     spool_idx(f, 64);
     accept_upload(f);
     assert_counts(f, 12, 0, 0, 0);
-    assert_string_equal(f->result.batch.classes[0].label, "0"); /* though 1 comes first in the file */
+    assert_string_equal(f->result.batch.classes[0].label,
+                        "0"); /* though 1 comes first in the file */
     assert_int_equal(class_of(f, "1")->train_count, 4);
     ingest_release(&f->result);
     f->req.names = "a,b,c";

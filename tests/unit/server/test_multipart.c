@@ -1,5 +1,6 @@
 /*
- * test_multipart.c - multipart/form-data: what curl and browsers send is read, anything crooked is refused.
+ * test_multipart.c - multipart/form-data: what curl and browsers send is read, anything crooked is
+ * refused.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,19 +44,21 @@ static int count_text(const char *body)
 static void what_curl_sends(void **state)
 {
     (void)state;
-    static const char body[] = "--X\r\n"
-                               "Content-Disposition: form-data; name=\"label\"\r\n\r\n"
-                               "cat\r\n"
-                               "--X\r\n"
-                               "Content-Disposition: form-data; name=\"image\"; filename=\"a \\\"b\\\".jpg\"\r\n"
-                               "Content-Type: image/jpeg\r\n\r\n"
-                               "\0\r\n--Y\r\n--\xff\r\n"
-                               "--X\r\n"
-                               "Content-Disposition: form-data; name=\"empty\"\r\n\r\n\r\n"
-                               "--X--\r\n";
+    static const char body[] =
+        "--X\r\n"
+        "Content-Disposition: form-data; name=\"label\"\r\n\r\n"
+        "cat\r\n"
+        "--X\r\n"
+        "Content-Disposition: form-data; name=\"image\"; filename=\"a \\\"b\\\".jpg\"\r\n"
+        "Content-Type: image/jpeg\r\n\r\n"
+        "\0\r\n--Y\r\n--\xff\r\n"
+        "--X\r\n"
+        "Content-Disposition: form-data; name=\"empty\"\r\n\r\n\r\n"
+        "--X--\r\n";
     struct multipart m;
     struct multipart_part part;
-    assert_int_equal(multipart_init(&m, "multipart/form-data; boundary=X", body, sizeof body - 1), 0);
+    assert_int_equal(multipart_init(&m, "multipart/form-data; boundary=X", body, sizeof body - 1),
+                     0);
     assert_int_equal(multipart_next(&m, &part), 1);
     assert_string_equal(part.name, "label");
     assert_string_equal(part.filename, "");
@@ -82,15 +85,21 @@ static void the_type_and_its_boundary(void **state)
     assert_false(multipart_accepts("multipart/form-database"));
     assert_false(multipart_accepts("image/png"));
     assert_false(multipart_accepts(NULL));
-    static const char *good[] = {"multipart/form-data; boundary=X", "MULTIPART/form-data;charset=utf-8; Boundary=\"X\"",
+    static const char *good[] = {"multipart/form-data; boundary=X",
+                                 "MULTIPART/form-data;charset=utf-8; Boundary=\"X\"",
                                  "multipart/form-data ; boundary=X;"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_int_equal(count_parts(good[i], empty, sizeof empty - 1), 0);
-    static const char *bad[] = {"multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=X",
-                                "multipart/form-data; boundary=X; boundary=X", "multipart/form-data; boundary=\"X",
-                                "multipart/form-data; boundary=\"X \"", "multipart/form-data; boundary=\"X\\\"\"",
-                                "multipart/form-data; boundary=0123456789012345678901234567890123456789012345678901"
-                                "2345678901234567890"};
+    static const char *bad[] = {
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/mixed; boundary=X",
+        "multipart/form-data; boundary=X; boundary=X",
+        "multipart/form-data; boundary=\"X",
+        "multipart/form-data; boundary=\"X \"",
+        "multipart/form-data; boundary=\"X\\\"\"",
+        "multipart/form-data; boundary=0123456789012345678901234567890123456789012345678901"
+        "2345678901234567890"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(count_parts(bad[i], empty, sizeof empty - 1), ERR_FORMAT);
 }
@@ -129,7 +138,8 @@ static void crooked_bodies(void **state)
 static void every_truncation_is_refused(void **state)
 {
     (void)state;
-    static const char body[] = "--X\r\n" DISPOSITION "Content-Type: text/plain\r\n\r\none\r\n--X\r\n" DISPOSITION
+    static const char body[] = "--X\r\n" DISPOSITION
+                               "Content-Type: text/plain\r\n\r\none\r\n--X\r\n" DISPOSITION
                                "\r\n\r\n--X--";
     assert_int_equal(count_parts(type, body, sizeof body - 1), 2);
     for (size_t bytes = 0; bytes < sizeof body - 1; bytes++)
@@ -141,7 +151,8 @@ static void names_and_headers_have_limits(void **state)
     (void)state;
     char *body = malloc(20000);
     for (int length = 63; length <= 64; length++) {
-        snprintf(body, 20000, "--X\r\nContent-Disposition: form-data; name=\"%0*d\"\r\n\r\nv\r\n--X--\r\n",
+        snprintf(body, 20000,
+                 "--X\r\nContent-Disposition: form-data; name=\"%0*d\"\r\n\r\nv\r\n--X--\r\n",
                  length, 0);
         assert_int_equal(count_text(body), length == 63 ? 1 : ERR_FORMAT);
     }

@@ -43,8 +43,13 @@ static const uint8_t raw[6] = {1, 2, 3, 4, 5, 6};
 
 static struct pack_image raw_image(int label)
 {
-    return (struct pack_image){.label = label, .encoding = PACK_RAW, .width = 3, .height = 2, .channels = 1,
-                               .data = raw, .size_bytes = 6};
+    return (struct pack_image){.label = label,
+                               .encoding = PACK_RAW,
+                               .width = 3,
+                               .height = 2,
+                               .channels = 1,
+                               .data = raw,
+                               .size_bytes = 6};
 }
 
 static void write_two(const char *path)
@@ -60,8 +65,13 @@ static void write_two(const char *path)
     assert_int_equal(cat, again);
     struct pack_image image = raw_image(dog);
     assert_int_equal(pack_writer_add(w, &image), 0);
-    image = (struct pack_image){.label = cat, .encoding = PACK_JPEG, .width = 640, .height = 480, .channels = 3,
-                                .data = (const uint8_t *)"not looked into", .size_bytes = 15};
+    image = (struct pack_image){.label = cat,
+                                .encoding = PACK_JPEG,
+                                .width = 640,
+                                .height = 480,
+                                .channels = 3,
+                                .data = (const uint8_t *)"not looked into",
+                                .size_bytes = 15};
     assert_int_equal(pack_writer_add(w, &image), 0);
     assert_int_equal(pack_writer_finish(w, &bytes), 0);
     assert_int_equal(stat(path, &st), 0);
