@@ -9,21 +9,32 @@
  * kernel touches in the L2 cache and takes every boundary test out of the inner loops.
  * Weights are (K,K,Cin,Cout), output channel fastest.
  *
- * Kernels. Direct kernels, written with vector extensions, are compiled for AVX-512 (vectors of
- * 16 floats), AVX2+FMA (8) and baseline (4); the best the CPU has is chosen at conv_init (or
- * forced, for tests). They serve every pass whose output channels (Cout; Cin for the data
- * gradient) are a multiple of the vector; every other pass goes through im2col + CBLAS, which
- * the caller keeps on one thread (openblas_set_num_threads).
+ * Algorithms, chosen for each pass at conv_init:
+ * - direct: sums over windows in vectors of 16 (AVX-512), 8 (AVX2+FMA) or 4 floats; for passes
+ *   whose output channels (Cout; Cin for the data gradient) are a multiple of the vector;
+ * - bf16: the same over pairs of bfloat16 numbers with fp32 sums, where the CPU has AVX512_BF16
+ *   and the precision CONV_BF16 allows it, for even channel counts. Callers see fp32 alone: operands are rounded (to
+ *   nearest, even) on the way in, results never;
+ * - im2col: a matrix product by CBLAS, for every other shape; the caller keeps CBLAS on one
+ *   thread (openblas_set_num_threads).
  *
  * Functions are pure (no globals, no allocation), run on the calling thread, and the same
- * inputs give the same bits on the same kernel.
+ * inputs give the same bits on the same instruction set and precision.
  */
 #ifndef ACCRETED_CORE_NN_CONV_H
 #define ACCRETED_CORE_NN_CONV_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum conv_isa { CONV_ISA_BASELINE, CONV_ISA_AVX2, CONV_ISA_AVX512, CONV_ISA_COUNT };
+
+enum conv_precision { CONV_FP32, CONV_BF16, CONV_PRECISION_COUNT };
+
+enum conv_pass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHTS, CONV_PASS_COUNT };
+
+enum conv_algorithm { CONV_ALGORITHM_IM2COL, CONV_ALGORITHM_DIRECT, CONV_ALGORITHM_BF16,
+                      CONV_ALGORITHM_COUNT };
 
 struct conv_kernels; /* table of functions, private to conv*.c */
 
@@ -31,25 +42,34 @@ struct conv {
     int h, w, cin, cout, k, stride; /* input height and width; k odd; stride 1 or 2 */
     int oh, ow;                     /* output: ceil(h/stride), ceil(w/stride) */
     const struct conv_kernels *kernels;
+    enum conv_algorithm algorithms[CONV_PASS_COUNT];
 };
 
 /* Best instruction set of this CPU, and its name ("avx512", "avx2", "baseline"). */
 enum conv_isa conv_isa_best(void);
 const char *conv_isa_name(enum conv_isa isa);
 
-/* Fills *c. Errors: ERR_INVALID (sizes < 1, k even or > 7, stride not 1 or 2, isa not available
- * on this CPU). */
+/* Whether this CPU has it; bf16 belongs to CONV_ISA_AVX512. */
+bool conv_precision_available(enum conv_precision precision, enum conv_isa isa);
+
+/* Fills *c. Errors: ERR_INVALID (sizes < 1, k even or > 7, stride not 1 or 2, isa or precision
+ * not available on this CPU). */
 int conv_init(struct conv *c, int h, int w, int cin, int cout, int k, int stride,
-              enum conv_isa isa);
+              enum conv_isa isa, enum conv_precision precision);
+
+/* For tests and benchmarks: another algorithm than conv_init chose, before any of the functions
+ * below is called. Errors: ERR_INVALID (not for this shape, pass or CPU). */
+int conv_choose(struct conv *c, enum conv_pass pass, enum conv_algorithm algorithm);
+const char *conv_algorithm_name(enum conv_algorithm algorithm);
 
 size_t conv_weight_floats(const struct conv *c);  /* K*K*Cin*Cout */
-size_t conv_packed_floats(const struct conv *c);  /* both packed forms together */
+size_t conv_packed_floats(const struct conv *c);  /* what both passes that read weights need */
 size_t conv_xpad_floats(const struct conv *c);    /* (H+2p)(W+2p)Cin, plus any slack to overread */
 size_t conv_dypad_floats(const struct conv *c);   /* (OH+2p)(OW+2p)Cout, likewise */
-size_t conv_scratch_floats(const struct conv *c); /* per thread; may be 0 */
+size_t conv_scratch_floats(const struct conv *c); /* per thread, for any pass; may be 0 */
 
 /* Rearranges weights for the forward and data-gradient kernels; once per step per layer. The
- * packed form belongs to this shape and instruction set. */
+ * packed form belongs to this shape and these algorithms. */
 void conv_pack(const struct conv *c, const float *w, float *packed);
 
 /* y (OH,OW,Cout) = x * w; overwritten. All pointers 64-byte aligned, no aliasing. */

@@ -5,7 +5,6 @@
 #include <cblas.h>
 #include <string.h>
 
-#include "core/nn/conv.h"
 #include "core/nn/conv_kernels.h"
 
 /* Row length of the im2col matrix. */
@@ -14,10 +13,25 @@ static int patch_floats(const struct conv *c)
     return c->k * c->k * c->cin;
 }
 
-/* The im2col matrix and an unpadded copy of dy. */
-size_t conv_im2col_scratch_floats(const struct conv *c)
+static bool fits(const struct conv *c, enum conv_pass pass)
 {
-    return (size_t)(c->oh * c->ow) * (size_t)(patch_floats(c) + c->cout);
+    (void)c;
+    (void)pass;
+    return true;
+}
+
+static size_t packed_floats(const struct conv *c, enum conv_pass pass)
+{
+    (void)pass;
+    return conv_weight_floats(c);
+}
+
+/* The im2col matrix and an unpadded copy of dy. */
+static size_t scratch_floats(const struct conv *c, enum conv_pass pass)
+{
+    int row = patch_floats(c) + (pass == CONV_FORWARD ? 0 : c->cout);
+
+    return (size_t)(c->oh * c->ow) * (size_t)row;
 }
 
 /* col (OH*OW, K*K*Cin) from xpad. */
@@ -70,8 +84,15 @@ static void col2im(const struct conv *c, const float *col, float *dx)
             }
 }
 
-void conv_im2col_forward(const struct conv *c, const float *xpad, const float *w, float *y,
-                         float *scratch)
+/* Weights stay as they are. */
+static void pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed)
+{
+    (void)pass;
+    memcpy(packed, w, conv_weight_floats(c) * sizeof *w);
+}
+
+static void forward(const struct conv *c, const float *xpad, const float *w, float *y,
+                    float *scratch)
 {
     int pixels = c->oh * c->ow, patch = patch_floats(c);
 
@@ -80,8 +101,8 @@ void conv_im2col_forward(const struct conv *c, const float *xpad, const float *w
                 patch, w, c->cout, 0.0f, y, c->cout);
 }
 
-void conv_im2col_backward_data(const struct conv *c, const float *dypad, const float *w,
-                               float *dx, float *scratch)
+static void backward_data(const struct conv *c, const float *dypad, const float *w,
+                          float *dx, float *scratch)
 {
     int pixels = c->oh * c->ow, patch = patch_floats(c);
     float *dy = scratch + (size_t)pixels * (size_t)patch;
@@ -92,8 +113,8 @@ void conv_im2col_backward_data(const struct conv *c, const float *dypad, const f
     col2im(c, scratch, dx);
 }
 
-void conv_im2col_backward_weights(const struct conv *c, const float *xpad, const float *dypad,
-                                  float *dw, float *scratch)
+static void backward_weights(const struct conv *c, const float *xpad, const float *dypad,
+                             float *dw, float *scratch)
 {
     int pixels = c->oh * c->ow, patch = patch_floats(c);
     float *dy = scratch + (size_t)pixels * (size_t)patch;
@@ -103,3 +124,13 @@ void conv_im2col_backward_weights(const struct conv *c, const float *xpad, const
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, patch, c->cout, pixels, 1.0f, scratch,
                 patch, dy, c->cout, 1.0f, dw, c->cout);
 }
+
+const struct conv_method conv_im2col = {
+    .fits = fits,
+    .packed_floats = packed_floats,
+    .scratch_floats = scratch_floats,
+    .pack = pack,
+    .forward = forward,
+    .backward_data = backward_data,
+    .backward_weights = backward_weights,
+};

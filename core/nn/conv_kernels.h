@@ -1,17 +1,22 @@
 /*
- * conv_kernels.h - private to conv*.c: what one instruction set offers to conv.c.
+ * conv_kernels.h - private to conv*.c: what one instruction set offers, and what each algorithm
+ * offers to conv.c.
+ */
+#ifndef ACCRETED_CORE_NN_CONV_KERNELS_H
+#define ACCRETED_CORE_NN_CONV_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/nn/conv.h"
+
+/* ---- kernels ----
  *
  * All direct passes are sums over windows of a padded image. A window is `tap_rows` runs of
  * `run_floats` consecutive floats (the K pixels of a window row lie side by side in memory), so
  * a 3x3 convolution needs no loop over columns or channels of its own, and any number of input
  * channels will do.
  */
-#ifndef ACCRETED_CORE_NN_CONV_KERNELS_H
-#define ACCRETED_CORE_NN_CONV_KERNELS_H
-
-#include <stddef.h>
-
-struct conv;
 
 /* A grid of rows x cols windows over an image x, and beside it a grid y of as many pixels with
  * `outs` channels each. Every distance is in floats. */
@@ -24,7 +29,7 @@ struct conv_windows {
     int y_row_step, y_col_step;
 };
 
-/* Static, immutable, one for each instruction set compiled in. */
+/* Static, immutable. */
 struct conv_kernels {
     int lanes; /* floats in a vector; `outs` must be a multiple */
 
@@ -45,15 +50,51 @@ static inline int conv_block_outs(int lanes, int outs)
 extern const struct conv_kernels conv_kernels_baseline;
 #if defined(__x86_64__)
 extern const struct conv_kernels conv_kernels_avx2, conv_kernels_avx512;
+
+/* The same sums over words: a float of x, w and dy stands for two bf16 numbers, a product of
+ * words is the sum of the two products, and y and dw are floats. */
+extern const struct conv_kernels conv_kernels_bf16;
+
+/* Words of neighbouring floats; count even. */
+void conv_bf16_round(const float *from, size_t count, float *to);
+
+/* Words of the same channel of two pixels: `from` is (pixels, channels), and word (n,c) of `to`
+ * pairs the pixels n * step and n * step + distance, as long as the former exists; zero stands
+ * for the latter beyond the end. `to` may be `from` where step is 2 and distance 1. */
+void conv_bf16_zip(const float *from, int pixels, int channels, int step, int distance,
+                   float *to);
 #endif
 
-/* The path for every shape. As the functions of conv.h, but for unpacked weights `w`. */
-size_t conv_im2col_scratch_floats(const struct conv *c);
-void conv_im2col_forward(const struct conv *c, const float *xpad, const float *w, float *y,
-                         float *scratch);
-void conv_im2col_backward_data(const struct conv *c, const float *dypad, const float *w,
-                               float *dx, float *scratch);
-void conv_im2col_backward_weights(const struct conv *c, const float *xpad, const float *dypad,
-                                  float *dw, float *scratch);
+/* ---- algorithms ---- */
+
+struct conv_method {
+    bool (*fits)(const struct conv *c, enum conv_pass pass);
+    /* As in conv.h, for one pass. */
+    size_t (*packed_floats)(const struct conv *c, enum conv_pass pass);
+    size_t (*scratch_floats)(const struct conv *c, enum conv_pass pass);
+    void (*pack)(const struct conv *c, enum conv_pass pass, const float *w, float *packed);
+    void (*forward)(const struct conv *c, const float *xpad, const float *packed, float *y,
+                    float *scratch);
+    void (*backward_data)(const struct conv *c, const float *dypad, const float *packed,
+                          float *dx, float *scratch);
+    void (*backward_weights)(const struct conv *c, const float *xpad, const float *dypad,
+                             float *dw, float *scratch);
+};
+
+extern const struct conv_method conv_im2col, conv_direct;
+#if defined(__x86_64__)
+extern const struct conv_method conv_bf16;
+#endif
+
+/* The direct passes of conv.h on given kernels; conv_direct_backward_weights_of takes a grid
+ * from conv_output_windows. */
+void conv_direct_forward_on(const struct conv_kernels *kernels, const struct conv *c,
+                            const float *xpad, const float *packed, float *y);
+void conv_direct_backward_data_on(const struct conv_kernels *kernels, const struct conv *c,
+                                  const float *dypad, const float *packed, float *dx);
+void conv_direct_pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed);
+
+/* The grid of the forward pass and of the weight gradient, y in rows of y_row_floats. */
+struct conv_windows conv_output_windows(const struct conv *c, int y_row_floats);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * bench_conv - GFLOP/s of the convolution kernels on one core, a table: a row for each layer
- * shape of the networks, a column for each pass.
+ * bench_conv - GFLOP/s of the convolutions on one core, a table: for each layer shape of the
+ * networks a row for each algorithm, a column for each pass. A star marks what fp32 training
+ * uses, a plus what bf16 training uses.
  *
  *   bench_conv [avx512|avx2|baseline]     default: the best this CPU has
  *
@@ -20,8 +21,6 @@ static const double RUN_FLOP = 1e9;
 struct buffers {
     float *x[IMAGES], *dy[IMAGES], *w, *packed, *y, *dx, *dw, *scratch;
 };
-
-enum pass { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, PASS_COUNT };
 
 static double now_s(void)
 {
@@ -71,36 +70,39 @@ static void buffers_release(struct buffers *b)
     free(b->scratch);
 }
 
-static void pass_run(const struct conv *c, struct buffers *b, enum pass pass, int image)
+static void pass_run(const struct conv *c, struct buffers *b, enum conv_pass pass, int image)
 {
     switch (pass) {
-    case FORWARD:
+    case CONV_FORWARD:
         conv_forward(c, b->x[image], b->packed, b->y, b->scratch);
         break;
-    case BACKWARD_DATA:
+    case CONV_BACKWARD_DATA:
         conv_backward_data(c, b->dy[image], b->packed, b->dx, b->scratch);
         break;
-    case BACKWARD_WEIGHTS:
+    case CONV_BACKWARD_WEIGHTS:
         conv_backward_weights(c, b->x[image], b->dy[image], b->dw, b->scratch);
         break;
-    case PASS_COUNT:
+    case CONV_PASS_COUNT:
         break;
     }
 }
 
-static double pass_gflops(const struct conv *c, struct buffers *b, enum pass pass)
+static double pass_gflops(const struct conv *c, enum conv_pass pass)
 {
     double flop = 2.0 * c->oh * c->ow * (double)conv_weight_floats(c), best_s = 1e9;
     int images = (int)(RUN_FLOP / flop) + 1;
+    struct buffers b;
 
+    buffers_init(&b, c);
     for (int run = 0; run < RUNS; run++) {
         double start_s = now_s();
         for (int i = 0; i < images; i++)
-            pass_run(c, b, pass, i % IMAGES);
+            pass_run(c, &b, pass, i % IMAGES);
         double took_s = now_s() - start_s;
         if (took_s < best_s)
             best_s = took_s;
     }
+    buffers_release(&b);
     return flop * images / best_s * 1e-9;
 }
 
@@ -112,6 +114,34 @@ static enum conv_isa isa_parse(const char *name)
     return CONV_ISA_COUNT;
 }
 
+/* One row of the table; `chosen` are the convolutions training uses, fp32 and bf16. */
+static void row_print(const struct conv chosen[], int chosen_count, enum conv_algorithm algorithm)
+{
+    double gflops[CONV_PASS_COUNT] = {0};
+    bool any = false;
+
+    for (enum conv_pass pass = 0; pass < CONV_PASS_COUNT; pass++) {
+        struct conv c = chosen[0];
+        if (conv_choose(&c, pass, algorithm) == 0) {
+            gflops[pass] = pass_gflops(&c, pass);
+            any = true;
+        }
+    }
+    if (!any)
+        return;
+    printf("%2d x %2d, %3d->%3d, %d, %d  %-9s", chosen->h, chosen->w, chosen->cin, chosen->cout,
+           chosen->k, chosen->stride, conv_algorithm_name(algorithm));
+    for (enum conv_pass pass = 0; pass < CONV_PASS_COUNT; pass++) {
+        if (gflops[pass] > 0)
+            printf(" %7.0f", gflops[pass]);
+        else
+            printf(" %7s", "-");
+        for (int i = 0; i < 2; i++)
+            putchar(i < chosen_count && chosen[i].algorithms[pass] == algorithm ? "*+"[i] : ' ');
+    }
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
     static const int shapes[][6] = { /* h, w, cin, cout, k, stride */
@@ -119,27 +149,24 @@ int main(int argc, char **argv)
         {16, 16, 32, 32, 3, 1}, {16, 16, 32, 64, 3, 2}, {8, 8, 64, 64, 3, 1},
         {28, 28, 1, 16, 3, 1},  {28, 28, 16, 16, 3, 1}, {28, 28, 16, 32, 3, 2},
         {14, 14, 32, 32, 3, 1}, {14, 14, 32, 64, 3, 2}, {7, 7, 64, 64, 3, 1},
-        {32, 32, 64, 64, 3, 1}, {16, 16, 128, 128, 3, 1}, {8, 8, 256, 256, 3, 1},
-        {4, 4, 512, 512, 3, 1}, {16, 16, 128, 256, 3, 2}, {32, 32, 64, 128, 1, 2},
+        {64, 64, 64, 64, 3, 1}, {32, 32, 128, 128, 3, 1}, {16, 16, 128, 128, 3, 1},
+        {16, 16, 256, 256, 3, 1}, {8, 8, 256, 256, 3, 1}, {8, 8, 512, 512, 3, 1},
+        {16, 16, 128, 256, 3, 2}, {32, 32, 64, 128, 1, 2},
     };
     enum conv_isa isa = argc > 1 ? isa_parse(argv[1]) : conv_isa_best();
 
-    printf("GFLOP/s on one core\n%-28s %9s %9s %9s\n", "h x w, cin->cout, k, stride", "forward",
-           "data", "weights");
+    printf("GFLOP/s on one core (operations of the plain loop)\n%-36s %7s   %7s   %7s\n",
+           "h x w, cin->cout, k, stride", "forward", "data", "weights");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         const int *s = shapes[i];
-        struct conv c;
-        struct buffers b;
-        if (conv_init(&c, s[0], s[1], s[2], s[3], s[4], s[5], isa)) {
+        struct conv c[2];
+        if (conv_init(&c[0], s[0], s[1], s[2], s[3], s[4], s[5], isa, CONV_FP32)) {
             fprintf(stderr, "bench_conv: this CPU has no such instruction set\n");
             return 1;
         }
-        buffers_init(&b, &c);
-        printf("%2d x %2d, %3d->%3d, %d, %d %*s", c.h, c.w, c.cin, c.cout, c.k, c.stride, 5, "");
-        for (enum pass pass = 0; pass < PASS_COUNT; pass++)
-            printf(" %9.0f", pass_gflops(&c, &b, pass));
-        printf("\n");
-        buffers_release(&b);
+        int count = conv_init(&c[1], s[0], s[1], s[2], s[3], s[4], s[5], isa, CONV_BF16) ? 1 : 2;
+        for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++)
+            row_print(c, count, a);
     }
     return 0;
 }

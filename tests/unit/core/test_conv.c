@@ -1,7 +1,11 @@
 /*
- * Convolution: every kernel this CPU has, forward and both gradients, against plain loops in
- * double precision, on odd and even sizes, all kernel sizes and strides; both gradients against
- * finite differences of the forward pass; the same inputs give the same bits.
+ * Convolution: every algorithm on every instruction set this CPU has, forward and both
+ * gradients, against plain loops in double precision, on odd and even sizes, all kernel sizes
+ * and strides; both gradients against finite differences of the forward pass; the same inputs
+ * give the same bits; what conv_init chooses.
+ *
+ * The bf16 algorithm is held to the same small error against plain loops over operands rounded
+ * here, one by one: it must round exactly so, and must round nothing else.
  *
  * Buffers have exactly the documented sizes, so that the address sanitizer sees an overrun, and
  * start as NaN wherever the documentation promises nothing.
@@ -12,6 +16,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,10 +28,16 @@ struct shape {
     int h, w, cin, cout, k, stride;
 };
 
-/* One convolution with random operands; x and dy are unpadded copies of xpad and dypad. */
+/* x and dy are unpadded. */
+struct operands {
+    float *x, *dy, *w;
+};
+
+/* One convolution with random operands, padded copies of them and rounded ones. */
 struct problem {
     struct conv c;
-    float *x, *xpad, *dy, *dypad, *w, *packed, *y, *dx, *dw, *scratch;
+    struct operands exact, rounded;
+    float *xpad, *dypad, *packed, *y, *dx, *dw, *scratch;
 };
 
 static float *floats_new(size_t count, float value)
@@ -39,13 +50,42 @@ static float *floats_new(size_t count, float value)
     return p;
 }
 
+/* Within -1 and 1, every fourth a multiple of 1/512: halfway between two bf16 numbers. */
 static float *floats_random(size_t count, struct rng *r)
 {
     float *p = floats_new(count, 0.0f);
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         p[i] = 2.0f * rng_uniform(r) - 1.0f;
+        if (i % 4 == 0)
+            p[i] = rintf(512.0f * p[i]) / 512.0f;
+    }
     return p;
+}
+
+/* To the nearest bf16 number, of two equally near ones to the even. */
+static float bf16_round(float value)
+{
+    float lower, upper;
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t low = bits & 0xffff0000u, high = low + 0x10000u;
+    memcpy(&lower, &low, sizeof lower);
+    memcpy(&upper, &high, sizeof upper);
+    float below = fabsf(value - lower), above = fabsf(upper - value);
+    if (below == above)
+        return low >> 16 & 1 ? upper : lower;
+    return below < above ? lower : upper;
+}
+
+static float *floats_rounded(const float *from, size_t count)
+{
+    float *to = floats_new(count, 0.0f);
+
+    for (size_t i = 0; i < count; i++)
+        to[i] = bf16_round(from[i]);
+    return to;
 }
 
 /* A padded copy in `padded_floats` floats: zeros around, NaN in the slack behind. */
@@ -73,20 +113,38 @@ static size_t y_floats(const struct conv *c)
     return (size_t)(c->oh * c->ow * c->cout);
 }
 
-static void problem_init(struct problem *p, const struct shape *s, enum conv_isa isa)
+/* The shape on an instruction set, and `algorithm` for each pass it can do; false for none. */
+static bool conv_make(struct conv *c, const struct shape *s, enum conv_isa isa,
+                      enum conv_algorithm algorithm)
 {
-    struct conv *c = &p->c;
-    struct rng r;
+    bool any = false;
 
-    rng_init(&r, 42, (uint64_t)(s->h * 1000 + s->w));
-    assert_int_equal(conv_init(c, s->h, s->w, s->cin, s->cout, s->k, s->stride, isa), 0);
+    assert_int_equal(
+        conv_init(c, s->h, s->w, s->cin, s->cout, s->k, s->stride, isa, CONV_FP32), 0);
     assert_int_equal(c->oh, (s->h + s->stride - 1) / s->stride);
     assert_int_equal(c->ow, (s->w + s->stride - 1) / s->stride);
-    p->x = floats_random(x_floats(c), &r);
-    p->dy = floats_random(y_floats(c), &r);
-    p->w = floats_random(conv_weight_floats(c), &r);
-    p->xpad = floats_padded(p->x, c->h, c->w, c->cin, c->k / 2, conv_xpad_floats(c));
-    p->dypad = floats_padded(p->dy, c->oh, c->ow, c->cout, c->k / 2, conv_dypad_floats(c));
+    for (enum conv_pass pass = 0; pass < CONV_PASS_COUNT; pass++)
+        if (conv_choose(c, pass, algorithm) == 0)
+            any = true;
+    return any;
+}
+
+static void problem_init(struct problem *p, const struct conv *conv)
+{
+    struct conv *c = &p->c;
+    struct operands *e = &p->exact;
+    struct rng r;
+
+    *c = *conv;
+    rng_init(&r, 42, (uint64_t)(c->h * 1000 + c->w));
+    e->x = floats_random(x_floats(c), &r);
+    e->dy = floats_random(y_floats(c), &r);
+    e->w = floats_random(conv_weight_floats(c), &r);
+    p->rounded.x = floats_rounded(e->x, x_floats(c));
+    p->rounded.dy = floats_rounded(e->dy, y_floats(c));
+    p->rounded.w = floats_rounded(e->w, conv_weight_floats(c));
+    p->xpad = floats_padded(e->x, c->h, c->w, c->cin, c->k / 2, conv_xpad_floats(c));
+    p->dypad = floats_padded(e->dy, c->oh, c->ow, c->cout, c->k / 2, conv_dypad_floats(c));
     p->packed = floats_new(conv_packed_floats(c), NAN);
     p->scratch = floats_new(conv_scratch_floats(c), NAN);
     p->y = floats_new(y_floats(c), NAN);
@@ -96,8 +154,8 @@ static void problem_init(struct problem *p, const struct shape *s, enum conv_isa
 
 static void problem_release(struct problem *p)
 {
-    float *all[] = {p->x, p->xpad, p->dy, p->dypad, p->w, p->packed, p->y, p->dx, p->dw,
-                    p->scratch};
+    float *all[] = {p->exact.x, p->exact.dy, p->exact.w, p->rounded.x, p->rounded.dy,
+                    p->rounded.w, p->xpad, p->dypad, p->packed, p->y, p->dx, p->dw, p->scratch};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
@@ -105,7 +163,7 @@ static void problem_release(struct problem *p)
 
 static void problem_run(struct problem *p)
 {
-    conv_pack(&p->c, p->w, p->packed);
+    conv_pack(&p->c, p->exact.w, p->packed);
     conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
     conv_backward_data(&p->c, p->dypad, p->packed, p->dx, p->scratch);
     conv_backward_weights(&p->c, p->xpad, p->dypad, p->dw, p->scratch);
@@ -141,26 +199,36 @@ static void sums_check_and_free(struct sums *s, const float *got, size_t count, 
         double want = s->value[i] + start;
         double error = fabs((double)got[i] - want);
         if (!(error <= 4e-6 * (s->magnitude[i] + fabs(start))))
-            fail_msg("%s[%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d", what, i,
-                     (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k, c->stride);
+            fail_msg("%s[%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d, %s", what,
+                     i, (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k, c->stride,
+                     conv_algorithm_name(c->algorithms[0]));
     }
     free(s->value);
     free(s->magnitude);
+}
+
+/* What the algorithm of this pass should see. */
+static const struct operands *pass_operands(const struct problem *p, enum conv_pass pass)
+{
+    return p->c.algorithms[pass] == CONV_ALGORITHM_BF16 ? &p->rounded : &p->exact;
 }
 
 /* Adds the products of one output pixel and one tap to all three results. */
 static void tap_add(const struct problem *p, size_t out, size_t in, size_t tap, struct sums *y,
                     struct sums *dx, struct sums *dw)
 {
+    const struct operands *forward = pass_operands(p, CONV_FORWARD);
+    const struct operands *data = pass_operands(p, CONV_BACKWARD_DATA);
+    const struct operands *weights = pass_operands(p, CONV_BACKWARD_WEIGHTS);
     int cin = p->c.cin, cout = p->c.cout;
 
     for (int i = 0; i < cin; i++)
         for (int o = 0; o < cout; o++) {
             size_t xi = in * (size_t)cin + (size_t)i, yi = out * (size_t)cout + (size_t)o;
             size_t wi = (tap * (size_t)cin + (size_t)i) * (size_t)cout + (size_t)o;
-            sums_add(y, yi, p->x[xi], p->w[wi]);
-            sums_add(dx, xi, p->dy[yi], p->w[wi]);
-            sums_add(dw, wi, p->x[xi], p->dy[yi]);
+            sums_add(y, yi, forward->x[xi], forward->w[wi]);
+            sums_add(dx, xi, data->dy[yi], data->w[wi]);
+            sums_add(dw, wi, weights->x[xi], weights->dy[yi]);
         }
 }
 
@@ -182,14 +250,19 @@ static void problem_check(const struct problem *p)
     sums_check_and_free(&dw, p->dw, conv_weight_floats(c), 0.5, "dw", p);
 }
 
+/* On every algorithm. */
 static void shape_check(const struct shape *s, enum conv_isa isa)
 {
-    struct problem p;
-
-    problem_init(&p, s, isa);
-    problem_run(&p);
-    problem_check(&p);
-    problem_release(&p);
+    for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++) {
+        struct problem p;
+        struct conv c;
+        if (!conv_make(&c, s, isa, a))
+            continue;
+        problem_init(&p, &c);
+        problem_run(&p);
+        problem_check(&p);
+        problem_release(&p);
+    }
 }
 
 /* Channel counts on both sides of every vector width, and the first layer's 1 and 3. */
@@ -241,10 +314,10 @@ static double problem_loss(struct problem *p)
 {
     double loss = 0.0;
 
-    conv_pack(&p->c, p->w, p->packed);
+    conv_pack(&p->c, p->exact.w, p->packed);
     conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
     for (size_t i = 0; i < y_floats(&p->c); i++)
-        loss += (double)p->y[i] * (double)p->dy[i];
+        loss += (double)p->y[i] * (double)p->exact.dy[i];
     return loss;
 }
 
@@ -262,6 +335,19 @@ static void slope_check(struct problem *p, float *at, float gradient)
         fail_msg("the slope is %g, the gradient %g", above - below, (double)gradient);
 }
 
+static void problem_slopes_check(struct problem *p)
+{
+    int pad = p->c.k / 2, row = p->c.w + 2 * pad, run = p->c.w * p->c.cin;
+
+    for (size_t n = 0; n < x_floats(&p->c); n += 5) {
+        int y = (int)n / run + pad, rest = (int)n % run + pad * p->c.cin;
+        slope_check(p, p->xpad + y * row * p->c.cin + rest, p->dx[n]);
+    }
+    for (size_t n = 0; n < conv_weight_floats(&p->c); n += 7)
+        slope_check(p, p->exact.w + n, p->dw[n] - 0.5f);
+}
+
+/* Not for bf16: steps and slopes would be rounded. */
 static void gradients_are_finite_differences(void **state)
 {
     static const struct shape shapes[] = {
@@ -271,19 +357,32 @@ static void gradients_are_finite_differences(void **state)
     (void)state;
 
     for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            struct problem p;
-            problem_init(&p, &shapes[i], isa);
-            problem_run(&p);
-            int pad = p.c.k / 2, row = p.c.w + 2 * pad, run = p.c.w * p.c.cin;
-            for (size_t n = 0; n < x_floats(&p.c); n += 5) {
-                int y = (int)n / run + pad, rest = (int)n % run + pad * p.c.cin;
-                slope_check(&p, p.xpad + y * row * p.c.cin + rest, p.dx[n]);
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+            for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++) {
+                struct problem p;
+                struct conv c;
+                if (a == CONV_ALGORITHM_BF16 || !conv_make(&c, &shapes[i], isa, a))
+                    continue;
+                problem_init(&p, &c);
+                problem_run(&p);
+                problem_slopes_check(&p);
+                problem_release(&p);
             }
-            for (size_t n = 0; n < conv_weight_floats(&p.c); n += 7)
-                slope_check(&p, p.w + n, p.dw[n] - 0.5f);
-            problem_release(&p);
-        }
+}
+
+static void bits_check(const struct conv *c)
+{
+    struct problem a, b;
+
+    problem_init(&a, c);
+    problem_init(&b, c);
+    problem_run(&a);
+    problem_run(&b);
+    assert_memory_equal(a.y, b.y, y_floats(c) * sizeof(float));
+    assert_memory_equal(a.dx, b.dx, x_floats(c) * sizeof(float));
+    assert_memory_equal(a.dw, b.dw, conv_weight_floats(c) * sizeof(float));
+    problem_release(&a);
+    problem_release(&b);
 }
 
 static void the_same_inputs_give_the_same_bits(void **state)
@@ -293,18 +392,51 @@ static void the_same_inputs_give_the_same_bits(void **state)
     (void)state;
 
     for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            struct problem a, b;
-            problem_init(&a, &shapes[i], isa);
-            problem_init(&b, &shapes[i], isa);
-            problem_run(&a);
-            problem_run(&b);
-            assert_memory_equal(a.y, b.y, y_floats(&a.c) * sizeof(float));
-            assert_memory_equal(a.dx, b.dx, x_floats(&a.c) * sizeof(float));
-            assert_memory_equal(a.dw, b.dw, conv_weight_floats(&a.c) * sizeof(float));
-            problem_release(&a);
-            problem_release(&b);
-        }
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+            for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++) {
+                struct conv c;
+                if (conv_make(&c, &shapes[i], isa, a))
+                    bits_check(&c);
+            }
+}
+
+static void algorithms_check(const struct shape *s, enum conv_precision precision,
+                             const enum conv_algorithm want[CONV_PASS_COUNT])
+{
+    struct conv c;
+
+    assert_int_equal(conv_init(&c, s->h, s->w, s->cin, s->cout, s->k, s->stride, conv_isa_best(),
+                               precision),
+                     0);
+    for (enum conv_pass pass = 0; pass < CONV_PASS_COUNT; pass++)
+        assert_string_equal(conv_algorithm_name(c.algorithms[pass]),
+                            conv_algorithm_name(want[pass]));
+}
+
+static void the_precision_chooses_the_algorithms(void **state)
+{
+    static const struct shape stem = {8, 8, 3, 16, 3, 1}, halving = {8, 8, 16, 32, 3, 2};
+    static const enum conv_algorithm first[] = {CONV_ALGORITHM_DIRECT, CONV_ALGORITHM_IM2COL,
+                                                CONV_ALGORITHM_DIRECT};
+    static const enum conv_algorithm direct[] = {CONV_ALGORITHM_DIRECT, CONV_ALGORITHM_DIRECT,
+                                                 CONV_ALGORITHM_DIRECT};
+    static const enum conv_algorithm bf16[] = {CONV_ALGORITHM_BF16, CONV_ALGORITHM_BF16,
+                                               CONV_ALGORITHM_BF16};
+    struct conv c;
+    (void)state;
+
+    algorithms_check(&stem, CONV_FP32, first);
+    algorithms_check(&halving, CONV_FP32, direct);
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++) {
+        bool available = conv_precision_available(CONV_BF16, isa);
+        assert_int_equal(conv_init(&c, 8, 8, 16, 16, 3, 1, isa, CONV_BF16),
+                         available ? 0 : ERR_INVALID);
+    }
+    assert_false(conv_precision_available(CONV_BF16, CONV_ISA_BASELINE));
+    if (!conv_precision_available(CONV_BF16, conv_isa_best()))
+        return;
+    algorithms_check(&stem, CONV_BF16, first);
+    algorithms_check(&halving, CONV_BF16, bf16);
 }
 
 static void misuse_is_refused(void **state)
@@ -319,9 +451,15 @@ static void misuse_is_refused(void **state)
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_int_equal(conv_init(&c, wrong[i].h, wrong[i].w, wrong[i].cin, wrong[i].cout,
-                                   wrong[i].k, wrong[i].stride, CONV_ISA_BASELINE),
+                                   wrong[i].k, wrong[i].stride, CONV_ISA_BASELINE,
+                                   CONV_FP32),
                          ERR_INVALID);
-    assert_int_equal(conv_init(&c, 8, 8, 3, 16, 3, 1, CONV_ISA_COUNT), ERR_INVALID);
+    assert_int_equal(conv_init(&c, 8, 8, 3, 16, 3, 1, CONV_ISA_COUNT, CONV_FP32), ERR_INVALID);
+    assert_int_equal(conv_init(&c, 8, 8, 3, 16, 3, 1, CONV_ISA_BASELINE, CONV_PRECISION_COUNT),
+                     ERR_INVALID);
+    assert_int_equal(conv_init(&c, 8, 8, 3, 5, 3, 1, CONV_ISA_BASELINE, CONV_FP32), 0);
+    assert_int_equal(conv_choose(&c, CONV_FORWARD, CONV_ALGORITHM_DIRECT), ERR_INVALID);
+    assert_int_equal(conv_choose(&c, CONV_FORWARD, CONV_ALGORITHM_COUNT), ERR_INVALID);
     assert_string_equal(conv_isa_name(CONV_ISA_AVX2), "avx2");
 }
 
@@ -332,6 +470,7 @@ int main(void)
         cmocka_unit_test(all_layers_of_the_networks),
         cmocka_unit_test(gradients_are_finite_differences),
         cmocka_unit_test(the_same_inputs_give_the_same_bits),
+        cmocka_unit_test(the_precision_chooses_the_algorithms),
         cmocka_unit_test(misuse_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
