@@ -163,8 +163,6 @@ void guard_check(struct MHD_Connection *mhd, const struct guard_request *req,
         if (bad_argument)
             refuse(out, 400, "bad_query", "The query holds a malformed percent-encoding.");
     }
-    if (*req->target != '/')
-        refuse(out, 400, "bad_path", "The request target must be a path, beginning with '/'.");
     if (f.lengths == 1)
         out->content_length = strtoull(f.length, NULL, 10);
     out->has_body = f.encodings > 0 || f.lengths > 1 || (f.lengths == 1 && out->content_length > 0);

@@ -17,9 +17,9 @@
 enum { GUARD_URI_BYTES = 8192 };
 
 struct guard_request {
-    const char *method, *target, *version; /* request line; the target without its query */
-    size_t uri_bytes;                      /* of the whole target */
-    const char *listen;                    /* own address: allowed as Host beside loopback */
+    const char *method, *version; /* of the request line */
+    size_t uri_bytes;             /* of its target */
+    const char *listen;           /* own address: allowed as Host beside loopback */
 };
 
 struct guard_verdict {

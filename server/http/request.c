@@ -137,7 +137,6 @@ static enum MHD_Result begin(struct request *req, const char *version)
     connection_enter(c, CONNECTION_RECEIVING);
     guard_check(req->mhd,
                 &(struct guard_request){.method = req->method,
-                                        .target = req->path,
                                         .version = version,
                                         .uri_bytes = c->uri_bytes,
                                         .listen = req->app->config.listen},
