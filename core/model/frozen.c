@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/prototypes.h"
 #include "core/nn/arena.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
@@ -295,8 +296,8 @@ static void softmax(int n, float scale, float *z)
         z[i] = (float)(z[i] / total);
 }
 
-void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
-                   float *scores)
+void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                     float *scores, float *features)
 {
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
@@ -315,16 +316,32 @@ void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, c
                                  rows + (size_t)i * s->classes);
             break;
         }
+        if (features)
+            memcpy(features + (size_t)at * RESNET_FEATURES, ws->features[0],
+                   (size_t)count * RESNET_FEATURES * sizeof(float));
     }
+    if (features)
+        prototypes_normalise(n, RESNET_FEATURES, features);
+}
+
+void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                   float *scores)
+{
+    frozen_classify(f, ws, n, x, scores, NULL);
+}
+
+void frozen_softmax(const struct frozen *f, int n, float *scores)
+{
+    int classes = f->model->net->spec.classes;
+    for (int i = 0; i < n; i++)
+        softmax(classes, f->model->score_scale, scores + (size_t)i * classes);
 }
 
 void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
                           const float *x, float *probabilities)
 {
-    int classes = f->model->net->spec.classes;
     frozen_scores(f, ws, n, x, probabilities);
-    for (int i = 0; i < n; i++)
-        softmax(classes, f->model->score_scale, probabilities + (size_t)i * classes);
+    frozen_softmax(f, n, probabilities);
 }
 
 void frozen_normalise(const struct frozen *f, const uint8_t *pixels, float *x)

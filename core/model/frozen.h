@@ -39,6 +39,11 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
  * prototypes. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
+/* The same, and the features those come from as unit vectors (n, 64); `features` may be NULL. */
+void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                     float *scores, float *features);
+/* Turns raw scores (n, classes) into the probabilities of frozen_probabilities, in place. */
+void frozen_softmax(const struct frozen *f, int n, float *scores);
 
 /* Probabilities (n, classes), rows sum to 1: softmax(score_scale * score). */
 void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
