@@ -173,7 +173,7 @@ static int parse_posting(struct posting *p)
         return refuse(&p->why, 400, "bad_json", "The body is no JSON: %s (line %d, column %d).",
                       error.text, error.line, error.column);
     if (!json_is_object(p->body))
-        return refuse(&p->why, 400, "bad_json", "The body must be an object with 'batches'.");
+        return refuse(&p->why, 422, "bad_field", "The body must be an object with 'batches'.");
     json_object_foreach(p->body, key, value)
     {
         if (strcmp(key, "batches") != 0 && strcmp(key, "options") != 0)

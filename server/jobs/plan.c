@@ -115,7 +115,7 @@ static int add_class(struct db_txn *t, struct plan *p, const char *label, struct
                       label);
     int err = jobs_find_class(t, label, p->job, &other);
     if (err == 0)
-        return refuse(why, 409, "class_in_use",
+        return refuse(why, 409, "class_in_queue",
                       "Class '%s' is being learned by job %lld. Leave it out of the batch, or "
                       "cancel that job.",
                       label, (long long)other);

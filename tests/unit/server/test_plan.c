@@ -143,7 +143,7 @@ static void test_classes_refused(void **state)
     assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
     plan_release(&p.plan);
     p = posting("fox-2", NULL);
-    refused(s, &p, 409, "class_in_use");
+    refused(s, &p, 409, "class_in_queue");
 }
 
 /* Test images of a known class are welcome; only training on it is refused. */
