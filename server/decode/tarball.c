@@ -5,7 +5,6 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +138,7 @@ static int read_entries(struct reader *r, tarball_fn fn, void *ctx)
         int got = archive_read_next_header(r->archive, &entry);
         if (got == ARCHIVE_EOF)
             return 0;
+        /* A warning is a name that does not fit the locale, which then comes as it is. */
         if (got < ARCHIVE_WARN) {
             r->error->unknown = count == 0;
             return damaged(r, count == 0 ? "not a tar archive" : "damaged");
@@ -162,17 +162,10 @@ int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, t
     struct reader r = {.max_file_bytes = max_file_bytes, .error = error};
     r.max_total_bytes = (uint64_t)size_bytes * TARBALL_MAX_RATIO + TARBALL_FREE_BYTES;
     memset(error, 0, sizeof *error);
-    /* libarchive converts the names of pax archives to the thread's character set. */
-    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
     int err = reader_open(&r, data, size_bytes);
     if (err == 0)
         err = read_entries(&r, fn, ctx);
     archive_read_free(r.archive);
     free(r.buffer);
-    if (utf8) {
-        uselocale(before);
-        freelocale(utf8);
-    }
     return err;
 }

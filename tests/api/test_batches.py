@@ -34,10 +34,10 @@ def jpeg(seed, size=16):
     return out.getvalue()
 
 
-def tar(files, mode="w"):
+def tar(files, mode="w", form=tarfile.PAX_FORMAT):
     """`files`: path -> bytes, or None for a folder."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=mode) as archive:
+    with tarfile.open(fileobj=out, mode=mode, format=form) as archive:
         for path, data in files.items():
             info = tarfile.TarInfo(path)
             if data is None:
@@ -118,6 +118,14 @@ def test_tar_by_put(api, daemon, mode):
     pack = daemon.data_dir / "batches" / (batch["hash"] + ".train")
     assert pack.stat().st_size == batch["train_bytes"]
     assert files_left(daemon) == ([], [pack.name])
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_of_any_language(api, form):
+    files = {"hérisson/1.png": png(1), "猫/" + "長" * 20 + ".png": png(2), "猫/bad.png": b"text"}
+    batch = api.put(BATCHES + "/names", data=tar(files, form=form)).json()
+    assert counts(batch) == {"hérisson": (1, 0), "猫": (1, 0)}
+    assert verdicts(batch) == {"猫/bad.png": ("rejected", "unknown_format")}
 
 
 def test_each_file_is_answered(api):

@@ -163,7 +163,7 @@ static void gzip_must_be_whole(void **state)
     assert_int_equal(read_all(gzipped(longer), labels_file()), ERR_FORMAT);
 }
 
-/* A header that promises gigabytes is refused before anything is read for it. */
+/* A header that promises a million images of a megabyte, and has three of six bytes. */
 static void promises_are_held_against_the_size(void **state)
 {
     (void)state;

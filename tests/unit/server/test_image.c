@@ -72,8 +72,8 @@ static void png_palette_becomes_colour_on_white(void **state)
 static void png_sixteen_bits_are_scaled(void **state)
 {
     (void)state;
-    const uint8_t rows[6] = {0, 0, 0x80, 0x80, 0xff, 0xff};
-    const uint8_t expected[3] = {0, 0x80, 0xff};
+    const uint8_t rows[6] = {0, 255, 0x80, 0x80, 0xff, 0xff}; /* 255 of 65535 is 1 of 255 */
+    const uint8_t expected[3] = {1, 0x80, 0xff};
     struct image img = decoded(
         png_sample(3, 1, (struct png_options){PNG_COLOR_TYPE_GRAY, 16, 0}, rows));
     assert_pixels(&img, 3, 1, 1, expected);

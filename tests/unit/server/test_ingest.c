@@ -80,15 +80,19 @@ static void tar_begin(struct fixture *f, bool gzip)
     assert_int_equal(archive_write_open_filename(f->tar, f->spool), ARCHIVE_OK);
 }
 
+enum { HARD_LINK = 1 }; /* beside libarchive's AE_IF* */
+
 static void tar_entry(struct fixture *f, const char *path, int type, const void *data, size_t bytes)
 {
     struct archive_entry *entry = archive_entry_new();
     archive_entry_set_pathname(entry, path);
-    archive_entry_set_filetype(entry, (unsigned)type);
+    archive_entry_set_filetype(entry, type == HARD_LINK ? AE_IFREG : (unsigned)type);
     archive_entry_set_perm(entry, 0644);
     archive_entry_set_size(entry, (la_int64_t)bytes);
     if (type == AE_IFLNK)
         archive_entry_set_symlink(entry, "/etc/passwd");
+    if (type == HARD_LINK)
+        archive_entry_set_hardlink(entry, "cat/good.png");
     assert_true(archive_write_header(f->tar, entry) >= ARCHIVE_WARN);
     if (bytes > 0)
         assert_int_equal(archive_write_data(f->tar, data, bytes), bytes);
@@ -265,12 +269,16 @@ static void each_file_gets_its_verdict(void **state)
     tar_file(f, "../cat/up.png", s.data, s.size_bytes);
     tar_file(f, "/cat/root.png", s.data, s.size_bytes);
     tar_file(f, "cat//two.png", s.data, s.size_bytes);
+    tar_file(f, "../up.png", s.data, s.size_bytes);
+    tar_file(f, "/root.png", s.data, s.size_bytes);
+    tar_file(f, "cat/..", s.data, s.size_bytes);
     tar_entry(f, "cat/link.png", AE_IFLNK, NULL, 0);
     tar_entry(f, "cat/pipe.png", AE_IFIFO, NULL, 0);
+    tar_entry(f, "cat/hard.png", HARD_LINK, NULL, 0);
     tar_file(f, "cat/\x1b[31m\xff.png", "x", 1);
     tar_end(f);
     accept_upload(f);
-    assert_counts(f, 2, 0, 13, 1);
+    assert_counts(f, 2, 0, 17, 1);
     assert_verdict(f, "cat/again.png", "duplicate", "duplicate_image");
     assert_verdict(f, "dog/stolen.png", "rejected", "conflicting_label");
     assert_verdict(f, "cat/cut.png", "rejected", "damaged_image");
@@ -284,6 +292,10 @@ static void each_file_gets_its_verdict(void **state)
     assert_verdict(f, "../cat/up.png", "rejected", "bad_path");
     assert_verdict(f, "/cat/root.png", "rejected", "bad_path");
     assert_verdict(f, "cat//two.png", "rejected", "bad_path");
+    assert_verdict(f, "../up.png", "rejected", "bad_path");
+    assert_verdict(f, "/root.png", "rejected", "bad_path");
+    assert_verdict(f, "cat/..", "rejected", "bad_path");
+    assert_verdict(f, "cat/hard.png", "rejected", "not_a_regular_file");
     assert_verdict(f, "cat/link.png", "rejected", "not_a_regular_file");
     assert_verdict(f, "cat/pipe.png", "rejected", "not_a_regular_file");
     assert_verdict(f, "cat/?[31m?.png", "rejected", "unknown_format");
@@ -365,6 +377,7 @@ static void labels_that_are_none(void **state)
     assert_false(label_valid(""));
     assert_false(label_valid(".cat"));
     assert_false(label_valid("\xc0\xaf"));     /* overlong '/' */
+    assert_false(label_valid("\xe0\x80\xaf")); /* and longer */
     assert_false(label_valid("\xed\xa0\x80")); /* a surrogate */
     assert_false(label_valid("cat\n"));
 }

@@ -110,6 +110,7 @@ static void crooked_bodies(void **state)
 {
     (void)state;
     assert_int_equal(count_text("--X\r\n" DISPOSITION "\r\nv\r\n--X--"), 1);
+    assert_int_equal(count_text("--X\r\n" DISPOSITION "\r\n--X--"), 1); /* no body at all */
     static const char *bad[] = {
         "",
         "-",
