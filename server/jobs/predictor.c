@@ -1,171 +1,406 @@
 /*
  * predictor.c - see predictor.h.
+ *
+ * The pool's items are anonymous: each takes one task from the inbox, prepares it, and may stay to classify. So a task is
+ * done as soon as it is scored, though the thread that prepared it may still work for others. What is scored comes back
+ * to the loop through `finished` and one uv_async_t.
  */
 #include "server/jobs/predictor.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/err.h"
 #include "server/app.h"
-#include "server/jobs/data.h"
 #include "server/log.h"
 #include "server/store/versions.h"
+#include "server/work.h"
+
+struct task_list {
+    struct predictor_task *first, *last;
+};
+
+/* What one classifying thread works with; it belongs to that thread while `busy`. */
+struct lane {
+    bool busy;
+    struct serving *serving; /* held: whose workspace this is */
+    struct frozen_workspace *workspace;
+    float *x, *scores, *features; /* PREDICTOR_BATCH images of that serving */
+};
 
 struct predictor {
     struct app *app;
-    struct serving *active; /* one reference; NULL before the first version */
+    struct serving *active;                   /* one reference; NULL before the first version */
+    struct serving *others[PREDICTOR_OTHERS]; /* one reference each, latest used first */
+    struct predictor_stats stats;             /* but for `batches` */
+    uv_async_t wake;
+
+    pthread_mutex_t lock; /* guards the rest */
+    struct task_list inbox, ready, finished;
+    struct lane lanes[PREDICTOR_LANES];
+    uint64_t batches;
 };
 
-/* ---- servings ---- */
+/* ---- lists ---- */
 
-static void serving_free(struct serving *s)
+static void append(struct task_list *list, struct predictor_task *t)
 {
-    for (int i = 0; s->class_names && i < s->class_count; i++)
-        free(s->class_names[i]);
-    free(s->class_names);
-    frozen_free(s->frozen);
-    free(s);
+    t->next = NULL;
+    if (list->first)
+        list->last->next = t;
+    else
+        list->first = t;
+    list->last = t;
 }
 
-int serving_new(struct serving **out, int64_t version, struct model *model,
-                const char *const *class_names)
+static struct predictor_task *take_first(struct task_list *list)
 {
-    struct serving *s = calloc(1, sizeof *s);
-    int err = ERR_NOMEM;
-    if (!s)
-        return err;
-    s->version = version;
-    atomic_init(&s->references, 1);
-    s->class_count = model->net->spec.classes;
-    s->class_names = calloc((size_t)s->class_count, sizeof *s->class_names);
-    if (!s->class_names)
-        goto out;
-    for (int i = 0; i < s->class_count; i++) {
-        s->class_names[i] = strdup(class_names[i]);
-        if (!s->class_names[i])
-            goto out;
-    }
-    err = frozen_new(&s->frozen, model);
-    if (!err)
-        *out = s;
-out:
+    struct predictor_task *t = list->first;
+    if (t)
+        list->first = t->next;
+    return t;
+}
+
+/* ---- classifying (pool threads) ---- */
+
+static void lane_release(struct lane *l)
+{
+    frozen_workspace_free(l->workspace);
+    free(l->x);
+    free(l->scores);
+    free(l->features);
+    serving_release(l->serving);
+    *l = (struct lane){.busy = l->busy};
+}
+
+/* Makes `l` fit to classify for `s`. */
+static int lane_fit(struct lane *l, struct serving *s)
+{
+    if (l->serving == s)
+        return 0;
+    lane_release(l);
+    l->x = malloc(PREDICTOR_BATCH * serving_image_floats(s) * sizeof *l->x);
+    l->scores = malloc(PREDICTOR_BATCH * (size_t)s->class_count * sizeof *l->scores);
+    l->features = malloc(PREDICTOR_BATCH * RESNET_FEATURES * sizeof *l->features);
+    int err = l->x && l->scores && l->features ? frozen_workspace_new(&l->workspace, s->frozen)
+                                               : ERR_NOMEM;
     if (err)
-        serving_free(s);
+        lane_release(l);
+    else
+        l->serving = serving_hold(s);
     return err;
 }
 
-void serving_release(struct serving *s)
+static float *copy_floats(const float *from, size_t count)
 {
-    if (s && atomic_fetch_sub(&s->references, 1) == 1)
-        serving_free(s);
+    float *copy = malloc(count * sizeof *copy);
+    return copy ? memcpy(copy, from, count * sizeof *copy) : NULL;
 }
 
-/* The best `k` of n scores by falling value; the lower index first among equals. */
-static void pick_top(const float *scores, int n, int k, struct prediction *top)
+/* Gives task `t` its rows of what was computed, from row `at` on. */
+static int take_results(struct predictor_task *t, const struct lane *l, int at)
 {
-    int held = 0;
-    for (int c = 0; c < n; c++) {
-        int place = held;
-        while (place > 0 && top[place - 1].score < scores[c])
-            place--;
-        if (place == k)
+    const struct serving *s = t->serving;
+    size_t classes = (size_t)s->class_count, count = (size_t)t->count * classes;
+    t->scores = copy_floats(l->scores + (size_t)at * classes, count);
+    t->probabilities = copy_floats(l->scores + (size_t)at * classes, count);
+    if (t->want_features)
+        t->features = copy_floats(l->features + (size_t)at * RESNET_FEATURES,
+                                  (size_t)t->count * RESNET_FEATURES);
+    if (!t->scores || !t->probabilities || (t->want_features && !t->features))
+        return ERR_NOMEM;
+    frozen_softmax(s->frozen, t->count, t->probabilities);
+    float scale = frozen_model(s->frozen)->score_scale;
+    for (size_t i = 0; i < count; i++)
+        t->scores[i] *= scale;
+    return t->finish ? t->finish(t) : 0;
+}
+
+/* All tasks of `batch`, which are of one serving. */
+static void classify(struct lane *l, struct predictor_task *batch)
+{
+    struct serving *s = batch->serving;
+    size_t image = serving_image_floats(s);
+    int rows = 0;
+    int err = lane_fit(l, s);
+    for (struct predictor_task *t = batch; t && !err; t = t->next) {
+        memcpy(l->x + (size_t)rows * image, t->x, (size_t)t->count * image * sizeof *l->x);
+        rows += t->count;
+    }
+    if (!err)
+        frozen_classify(s->frozen, l->workspace, rows, l->x, l->scores, l->features);
+    uint64_t now = uv_hrtime();
+    rows = 0;
+    for (struct predictor_task *t = batch; t; t = t->next) {
+        t->scored_ns = now;
+        t->err = err ? err : take_results(t, l, rows);
+        rows += t->count;
+    }
+}
+
+/* The oldest ready task and those behind it that may go with it, or NULL. Under the lock. */
+static struct predictor_task *take_batch(struct predictor *p)
+{
+    struct task_list batch = {0};
+    int images = 0;
+    for (struct predictor_task *t;
+         (t = p->ready.first) && images + t->count <= PREDICTOR_BATCH &&
+         (!batch.first || t->serving == batch.first->serving);) {
+        images += t->count;
+        append(&batch, take_first(&p->ready));
+    }
+    p->batches += batch.first != NULL;
+    return batch.first;
+}
+
+/* Classifies until nothing is ready; the caller holds the lock. */
+static void classify_ready(struct predictor *p, struct lane *l)
+{
+    l->busy = true;
+    for (struct predictor_task *batch; (batch = take_batch(p));) {
+        pthread_mutex_unlock(&p->lock);
+        classify(l, batch);
+        pthread_mutex_lock(&p->lock);
+        for (struct predictor_task *t = batch, *next; t; t = next) {
+            next = t->next;
+            append(&p->finished, t);
+        }
+        uv_async_send(&p->wake);
+    }
+    l->busy = false;
+}
+
+/* ---- preparing (pool threads) ---- */
+
+float *predictor_task_room(struct predictor_task *t, int count)
+{
+    t->x = malloc((size_t)count * serving_image_floats(t->serving) * sizeof *t->x);
+    return t->x;
+}
+
+static int prepare(struct predictor *p, struct predictor_task *t)
+{
+    int err = 0;
+    if (!t->serving)
+        err = serving_load(&t->serving, p->app->config.data_dir, t->version,
+                           (const char *const *)t->class_names, t->class_count, p->app->isa);
+    if (err)
+        log_error("model version %" PRId64 " cannot be loaded: %s", t->version, err_str(err));
+    else
+        err = t->prepare(t);
+    t->ready_ns = t->scored_ns = uv_hrtime();
+    return err;
+}
+
+static struct lane *idle_lane(struct predictor *p)
+{
+    for (int i = 0; i < PREDICTOR_LANES; i++) {
+        if (!p->lanes[i].busy)
+            return &p->lanes[i];
+    }
+    return NULL;
+}
+
+static void work(void *ctx)
+{
+    struct predictor *p = ctx;
+    pthread_mutex_lock(&p->lock);
+    struct predictor_task *t = take_first(&p->inbox);
+    pthread_mutex_unlock(&p->lock);
+    t->err = prepare(p, t);
+    pthread_mutex_lock(&p->lock);
+    if (t->err || t->count == 0) {
+        append(&p->finished, t);
+        uv_async_send(&p->wake);
+    } else {
+        append(&p->ready, t);
+        struct lane *l = idle_lane(p);
+        if (l)
+            classify_ready(p, l);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void work_done(void *ctx)
+{
+    (void)ctx; /* the task has its own way back */
+}
+
+/* ---- the loop's part ---- */
+
+static void free_names(struct predictor_task *t)
+{
+    for (int i = 0; t->class_names && i < t->class_count; i++)
+        free(t->class_names[i]);
+    free(t->class_names);
+    t->class_names = NULL;
+}
+
+/* The cached version `version`, now the latest used, or NULL. */
+static struct serving *find_other(struct predictor *p, int64_t version)
+{
+    for (int i = 0; i < PREDICTOR_OTHERS && p->others[i]; i++) {
+        struct serving *s = p->others[i];
+        if (s->version != version)
             continue;
-        held += held < k;
-        memmove(&top[place + 1], &top[place], (size_t)(held - place - 1) * sizeof *top);
-        top[place] = (struct prediction){.class_index = c, .score = scores[c]};
+        memmove(&p->others[1], &p->others[0], (size_t)i * sizeof p->others[0]);
+        p->others[0] = s;
+        return s;
+    }
+    return NULL;
+}
+
+static void cache_other(struct predictor *p, struct serving *s)
+{
+    if (find_other(p, s->version))
+        return; /* two tasks loaded it at once */
+    serving_release(p->others[PREDICTOR_OTHERS - 1]);
+    memmove(&p->others[1], &p->others[0], (PREDICTOR_OTHERS - 1) * sizeof p->others[0]);
+    p->others[0] = serving_hold(s);
+}
+
+static void account(struct predictor_stats *stats, const struct predictor_task *t)
+{
+    uint64_t now = uv_hrtime();
+    stats->pending--;
+    stats->last_ms = db_now_ms();
+    if (t->err || t->count == 0) {
+        stats->failed_tasks++;
+        stats->failed_ns += now - t->submitted_ns;
+        return;
+    }
+    stats->tasks++;
+    stats->images += (uint64_t)t->count;
+    stats->task_ns += now - t->submitted_ns;
+    stats->prepare_ns += t->ready_ns - t->submitted_ns;
+    stats->classify_ns += t->scored_ns - t->ready_ns;
+}
+
+static void on_wake(uv_async_t *handle)
+{
+    struct predictor *p = handle->data;
+    pthread_mutex_lock(&p->lock);
+    struct predictor_task *t = p->finished.first;
+    p->finished.first = NULL;
+    pthread_mutex_unlock(&p->lock);
+    for (struct predictor_task *next; t; t = next) {
+        next = t->next;
+        account(&p->stats, t);
+        if (t->class_names && t->serving)
+            cache_other(p, t->serving);
+        free_names(t);
+        t->done(t);
     }
 }
 
-int serving_classify(const struct serving *s, const struct image *img, int k,
-                     struct prediction *top, int *count)
+/* The names of what version `v` can answer, into names[0 .. v->classes-1]. */
+static int copy_names(struct predictor *p, const struct version *v, char ***out)
 {
-    const struct resnet_spec *spec = &frozen_model(s->frozen)->net->spec;
-    size_t values = (size_t)spec->height * (size_t)spec->width * (size_t)spec->channels;
-    struct frozen_workspace *workspace = NULL;
-    uint8_t *pixels = malloc(values);
-    float *x = malloc(values * sizeof *x);
-    float *scores = malloc((size_t)s->class_count * sizeof *scores);
-    int err = pixels && x && scores ? frozen_workspace_new(&workspace, s->frozen) : ERR_NOMEM;
-    if (!err)
-        err = image_fit(img, spec->height, spec->width, spec->channels, pixels);
-    if (err)
-        goto out;
-    frozen_normalise(s->frozen, pixels, x);
-    frozen_probabilities(s->frozen, workspace, 1, x, scores);
-    k = k < s->class_count ? k : s->class_count;
-    pick_top(scores, s->class_count, k, top);
-    *count = k;
-out:
-    frozen_workspace_free(workspace);
-    free(scores);
-    free(x);
-    free(pixels);
+    struct class_row *rows = NULL;
+    int count = 0;
+    char **names = calloc((size_t)v->classes, sizeof *names);
+    int err = names ? classes_list(db_reader(p->app->db), &rows, &count) : ERR_NOMEM;
+    if (!err && count < v->classes)
+        err = ERR_CORRUPT;
+    for (int i = 0; i < v->classes && !err; i++) {
+        names[i] = strdup(rows[i].name);
+        err = names[i] ? 0 : ERR_NOMEM;
+    }
+    free(rows);
+    if (!err) {
+        *out = names;
+        return 0;
+    }
+    for (int i = 0; names && i < v->classes; i++)
+        free(names[i]);
+    free(names);
     return err;
+}
+
+/* Gives the task the serving of `version`, or what is needed to load it. */
+static int choose_serving(struct predictor *p, struct predictor_task *t, int64_t version)
+{
+    struct version v;
+    bool active = p->active && (version == 0 || p->active->version == version);
+    struct serving *s = active ? p->active : find_other(p, version);
+    if (s) {
+        t->serving = serving_hold(s);
+        return 0;
+    }
+    if (version == 0)
+        return ERR_MISSING;
+    int err = versions_get(db_reader(p->app->db), version, &v);
+    if (!err)
+        err = copy_names(p, &v, &t->class_names);
+    if (!err)
+        t->class_count = v.classes;
+    return err;
+}
+
+int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t version)
+{
+    if (p->stats.pending >= PREDICTOR_QUEUE)
+        return ERR_NOSPACE;
+    t->version = version;
+    t->submitted_ns = uv_hrtime();
+    int err = choose_serving(p, t, version);
+    if (err)
+        return err;
+    pthread_mutex_lock(&p->lock);
+    err = work_run(p->app->loop, work, work_done, p);
+    if (!err)
+        append(&p->inbox, t);
+    pthread_mutex_unlock(&p->lock);
+    if (err) {
+        free_names(t);
+        serving_release(t->serving);
+        t->serving = NULL;
+        return err;
+    }
+    p->stats.pending++;
+    return 0;
+}
+
+void predictor_task_release(struct predictor_task *t)
+{
+    serving_release(t->serving);
+    free(t->x);
+    free(t->scores);
+    free(t->probabilities);
+    free(t->features);
+}
+
+void predictor_stats(struct predictor *p, struct predictor_stats *out)
+{
+    *out = p->stats;
+    pthread_mutex_lock(&p->lock);
+    out->batches = p->batches;
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- the active one ---- */
 
-int predictor_new(struct predictor **out, struct app *app)
-{
-    struct predictor *p = calloc(1, sizeof *p);
-    if (!p)
-        return ERR_NOMEM;
-    p->app = app;
-    *out = p;
-    return 0;
-}
-
-void predictor_free(struct predictor *p)
-{
-    if (!p)
-        return;
-    serving_release(p->active);
-    free(p);
-}
-
-static int load_active(struct predictor *p, const struct version *v)
-{
-    char path[4400];
-    struct model *model = NULL;
-    struct class_row *classes = NULL;
-    const char **names = NULL;
-    int count = 0;
-    data_path_number(path, sizeof path, p->app->config.data_dir, "models", v->version);
-    int err = model_load(&model, path, p->app->isa);
-    if (!err)
-        err = classes_list(db_reader(p->app->db), &classes, &count);
-    if (!err && (count < v->classes || model->net->spec.classes != v->classes))
-        err = ERR_CORRUPT;
-    if (err)
-        goto out;
-    names = malloc((size_t)count * sizeof *names);
-    if (!names) {
-        err = ERR_NOMEM;
-        goto out;
-    }
-    for (int i = 0; i < count; i++)
-        names[i] = classes[i].name;
-    err = serving_new(&p->active, v->version, model, names);
-out:
-    if (err)
-        log_error("model version %" PRId64 " (%s) cannot be loaded: %s", v->version, path,
-                  err_str(err));
-    free(names);
-    free(classes);
-    model_release(model);
-    return err;
-}
-
 int predictor_start(struct predictor *p)
 {
-    struct version active;
-    int err = versions_active(db_reader(p->app->db), &active);
+    struct version v;
+    char **names;
+    int err = versions_active(db_reader(p->app->db), &v);
     if (err == ERR_MISSING)
         return 0;
-    return err ? err : load_active(p, &active);
+    if (!err)
+        err = copy_names(p, &v, &names);
+    if (err)
+        return err;
+    err = serving_load(&p->active, p->app->config.data_dir, v.version, (const char *const *)names,
+                       v.classes, p->app->isa);
+    if (err)
+        log_error("model version %" PRId64 " cannot be loaded: %s", v.version, err_str(err));
+    for (int i = 0; i < v.classes; i++)
+        free(names[i]);
+    free(names);
+    return err;
 }
 
 void predictor_swap(struct predictor *p, struct serving *s)
@@ -177,7 +412,42 @@ void predictor_swap(struct predictor *p, struct serving *s)
 
 struct serving *predictor_active(struct predictor *p)
 {
-    if (p->active)
-        atomic_fetch_add(&p->active->references, 1);
-    return p->active;
+    return p->active ? serving_hold(p->active) : NULL;
+}
+
+/* ---- life ---- */
+
+int predictor_new(struct predictor **out, struct app *app)
+{
+    struct predictor *p = calloc(1, sizeof *p);
+    if (!p)
+        return ERR_NOMEM;
+    p->app = app;
+    p->wake.data = p;
+    if (uv_async_init(app->loop, &p->wake, on_wake) != 0) {
+        free(p);
+        return ERR_NOMEM;
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    *out = p;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct predictor *p = handle->data;
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
+void predictor_free(struct predictor *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < PREDICTOR_LANES; i++)
+        lane_release(&p->lanes[i]);
+    for (int i = 0; i < PREDICTOR_OTHERS; i++)
+        serving_release(p->others[i]);
+    serving_release(p->active);
+    uv_close((uv_handle_t *)&p->wake, on_closed);
 }

@@ -1,54 +1,92 @@
 /*
- * predictor.h - the model that serves, and how it is swapped.
+ * predictor.h - predictions: the model that serves, how it is swapped, and batches of requests.
  *
- * A `serving` is one version made ready: frozen model, class names, version number; immutable and
- * reference-counted. The predictor holds the active one; predictions hold the one they started
- * with, so a swap never fails a request. Swapping and looking up happen on the loop; classifying on
- * a worker.
+ * A request for predictions is a task. It goes
+ *
+ *   submit --pool thread--> prepare --> ready --classifier--> scored, finish --loop--> done
+ *     |                        |                                                  ^
+ *     (429, 404 ...)           +---- an error, or no image left ------------------+
+ *
+ * Images of different tasks are prepared side by side; the thread that has prepared one goes on to classify while fewer
+ * than PREDICTOR_LANES do, taking whatever is ready meanwhile, PREDICTOR_BATCH images at a time. So an idle daemon
+ * answers without any delay, and a busy one in batches.
+ *
+ * A task holds the serving it began with, so a swap never fails one. Unless noted, everything is the loop's.
  */
 #ifndef ACCRETED_SERVER_JOBS_PREDICTOR_H
 #define ACCRETED_SERVER_JOBS_PREDICTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "core/model/frozen.h"
-#include "server/decode/image.h"
+#include "server/jobs/serving.h"
 
 struct app;
 struct predictor;
 
-struct serving {
-    int64_t version;
-    struct frozen *frozen;
-    int class_count;
-    char **class_names; /* by output index */
-    _Atomic int references;
+enum {
+    PREDICTOR_BATCH = 32,      /* images classified together, and the most a task may have */
+    PREDICTOR_QUEUE = 128,     /* tasks submitted and not done */
+    PREDICTOR_LANES = 2, /* threads that classify at once */
+    PREDICTOR_OTHERS = 4,      /* versions kept in memory beside the active one */
 };
 
-struct prediction {
-    int class_index;
-    float score;
+struct predictor_task {
+    /* Set by the caller before predictor_submit. */
+    bool want_features;
+    /* Pool thread: asks predictor_task_room for room, writes the images there, normalised, one behind the other, and
+     * their number to t->count. An error, or no image, ends the task. */
+    int (*prepare)(struct predictor_task *t);
+    /* Pool thread, once the images are classified: for what takes long with the result; NULL: nothing. */
+    int (*finish)(struct predictor_task *t);
+    /* Loop: the end, for better or worse. The task's memory is the caller's again. */
+    void (*done)(struct predictor_task *t);
+
+    /* For prepare, finish and done. */
+    struct serving *serving; /* NULL where loading failed */
+    int err;
+    int count;
+    float *scores;        /* (count, classes): what probabilities are the softmax of */
+    float *probabilities; /* (count, classes) */
+    float *features;      /* (count, RESNET_FEATURES), unit vectors; where wanted */
+
+    /* The predictor's own. */
+    struct predictor_task *next;
+    int64_t version;
+    char **class_names; /* of a version that has to be loaded */
+    int class_count;
+    float *x;
+    uint64_t submitted_ns, ready_ns, scored_ns;
+};
+
+struct predictor_stats { /* since the start; a task is a request */
+    uint64_t tasks, failed_tasks, images, batches;
+    uint64_t task_ns, failed_ns; /* from submit to done */
+    uint64_t prepare_ns;  /* from submit to ready */
+    uint64_t classify_ns; /* from ready to scored, waiting for a batch included */
+    int64_t last_ms; /* Unix time of the last one; 0: none yet */
+    int pending;     /* tasks submitted and not done */
 };
 
 int predictor_new(struct predictor **out, struct app *app);
+/* Once no task is left; its handles close when the loop runs once more. NULL is fine. */
 void predictor_free(struct predictor *p);
 
 /* Loads the active version's model file, if there is one; blocks; start-up only. */
 int predictor_start(struct predictor *p);
-/* Makes `s` the one that serves; takes the reference. Loop. */
+/* Makes `s` the one that serves; takes the reference. */
 void predictor_swap(struct predictor *p, struct serving *s);
-/* The active one, held for the caller, or NULL when nothing is published yet. Loop. */
+/* The active one, held for the caller, or NULL when nothing is published yet. */
 struct serving *predictor_active(struct predictor *p);
 
-/* Builds a serving from a loaded model and its class names (copied). Any thread. */
-int serving_new(struct serving **out, int64_t version, struct model *model,
-                const char *const *class_names);
-void serving_release(struct serving *s); /* any thread */
+/* Answers task `t` from `version`, 0 for the active one. Errors, after which nothing else is called: ERR_MISSING (no
+ * version is active, or no such one), ERR_NOSPACE (PREDICTOR_QUEUE tasks wait: try again later), ERR_NOMEM, ERR_IO. */
+int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t version);
+/* For prepare: t->x, for `count` images, 1..PREDICTOR_BATCH. NULL when memory is short. */
+float *predictor_task_room(struct predictor_task *t, int count);
+/* Frees the results of a task that is done. */
+void predictor_task_release(struct predictor_task *t);
 
-/* Classifies one image: fits it to the model's input, top `k` by falling score into top[0..k-1]; k
- * is clipped to the number of classes, the count returned in *count. Any thread but the loop.
- * Errors: ERR_NOMEM. */
-int serving_classify(const struct serving *s, const struct image *img, int k,
-                     struct prediction *top, int *count);
+void predictor_stats(struct predictor *p, struct predictor_stats *out);
 
 #endif

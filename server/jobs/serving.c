@@ -1,0 +1,135 @@
+/*
+ * serving.c - see serving.h.
+ */
+#include "server/jobs/serving.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/m2kd/snapshot.h"
+#include "server/jobs/data.h"
+
+/* ---- life ---- */
+
+static void serving_free(struct serving *s)
+{
+    for (int i = 0; s->class_names && i < s->class_count; i++)
+        free(s->class_names[i]);
+    free(s->class_names);
+    frozen_free(s->frozen);
+    free(s);
+}
+
+int serving_new(struct serving **out, int64_t version, struct model *model,
+                const char *const *class_names)
+{
+    struct serving *s = calloc(1, sizeof *s);
+    int err = ERR_NOMEM;
+    if (!s)
+        return err;
+    s->version = version;
+    atomic_init(&s->references, 1);
+    s->class_count = model->net->spec.classes;
+    s->class_names = calloc((size_t)s->class_count, sizeof *s->class_names);
+    if (!s->class_names)
+        goto out;
+    for (int i = 0; i < s->class_count; i++) {
+        s->class_names[i] = strdup(class_names[i]);
+        if (!s->class_names[i])
+            goto out;
+    }
+    err = frozen_new(&s->frozen, model);
+    if (!err)
+        *out = s;
+out:
+    if (err)
+        serving_free(s);
+    return err;
+}
+
+int serving_load(struct serving **out, const char *data_dir, int64_t version,
+                 const char *const *class_names, int class_count, enum conv_isa isa)
+{
+    char path[4400];
+    struct model *model = NULL;
+    data_path_number(path, sizeof path, data_dir, "models", version);
+    int err = model_load(&model, path, isa);
+    if (err == ERR_MISSING) {
+        data_path_number(path, sizeof path, data_dir, "snapshots", version);
+        err = snapshot_load(&model, path, isa);
+    }
+    if (!err && model->net->spec.classes != class_count)
+        err = ERR_CORRUPT;
+    if (!err)
+        err = serving_new(out, version, model, class_names);
+    model_release(model);
+    return err;
+}
+
+struct serving *serving_hold(struct serving *s)
+{
+    atomic_fetch_add(&s->references, 1);
+    return s;
+}
+
+void serving_release(struct serving *s)
+{
+    if (s && atomic_fetch_sub(&s->references, 1) == 1)
+        serving_free(s);
+}
+
+/* ---- input ---- */
+
+const struct resnet_spec *serving_spec(const struct serving *s)
+{
+    return &frozen_model(s->frozen)->net->spec;
+}
+
+size_t serving_image_floats(const struct serving *s)
+{
+    const struct resnet_spec *spec = serving_spec(s);
+    return (size_t)spec->height * (size_t)spec->width * (size_t)spec->channels;
+}
+
+int serving_fit(const struct serving *s, const struct image *img, float *x)
+{
+    const struct resnet_spec *spec = serving_spec(s);
+    uint8_t *pixels = malloc(serving_image_floats(s));
+    int err = pixels ? image_fit(img, spec->height, spec->width, spec->channels, pixels)
+                     : ERR_NOMEM;
+    if (!err)
+        frozen_normalise(s->frozen, pixels, x);
+    free(pixels);
+    return err;
+}
+
+void serving_fit_planes(const struct serving *s, const float *planes, float *x)
+{
+    const struct model *m = frozen_model(s->frozen);
+    const struct resnet_spec *spec = &m->net->spec;
+    int area = spec->height * spec->width;
+    for (int i = 0; i < area; i++)
+        for (int c = 0; c < spec->channels; c++, x++)
+            *x = (planes[c * area + i] / 255.0f - m->mean[c]) / m->std[c];
+}
+
+/* ---- output ---- */
+
+int serving_top(const struct serving *s, const float *probabilities, int k, struct prediction *top)
+{
+    int held = 0;
+    k = k < s->class_count ? k : s->class_count;
+    for (int c = 0; c < s->class_count; c++) {
+        int place = held;
+        while (place > 0 && top[place - 1].score < probabilities[c])
+            place--;
+        if (place == k)
+            continue;
+        held += held < k;
+        memmove(&top[place + 1], &top[place], (size_t)(held - place - 1) * sizeof *top);
+        top[place] = (struct prediction){.class_index = c, .score = probabilities[c]};
+    }
+    return held;
+}
