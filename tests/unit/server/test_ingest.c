@@ -377,7 +377,7 @@ static void labels_that_are_none(void **state)
     assert_false(label_valid(""));
     assert_false(label_valid(".cat"));
     assert_false(label_valid("\xc0\xaf"));     /* overlong '/' */
-    assert_false(label_valid("\xe0\x80\xaf")); /* and longer */
+    assert_false(label_valid("\xe0\x81\xa1")); /* an overlong letter */
     assert_false(label_valid("\xed\xa0\x80")); /* a surrogate */
     assert_false(label_valid("cat\n"));
 }
