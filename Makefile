@@ -67,7 +67,8 @@ $(BUILD)/accreted: $(BUILD)/server/main.o $(BUILD)/server.a $(BUILD)/core.a
 
 # The files of web/ and migrations/ go into the binary: each by .incbin, then a table for server/assets.h, sorted
 # by name. A zero follows each, so that a text is also a string.
-$(BUILD)/assets_data.c: $(ASSETS) Makefile
+# The folders themselves, because a file that was removed or renamed makes no other file newer.
+$(BUILD)/assets_data.c: $(ASSETS) web migrations Makefile
 	@mkdir -p $(@D)
 	@{ echo '#include "server/assets.h"'; \
 	n=0; for f in $(ASSETS); do \
