@@ -1,0 +1,66 @@
+/*
+ * safetensors_layout.c - see safetensors_layout.h.
+ */
+#include "server/export/safetensors_layout.h"
+
+#include <string.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little-endian");
+
+int layout_count(const struct model *m)
+{
+    return m->net->params.entry_count + 1;
+}
+
+void layout_tensor(const struct model *m, int index, struct layout_tensor *out)
+{
+    if (index == m->net->params.entry_count) {
+        int classes = m->net->spec.classes, features = m->net->head_features[0];
+        *out = (struct layout_tensor){.name = "prototypes",
+                                      .dims = {classes, features},
+                                      .ndims = 2,
+                                      .count = (size_t)classes * (size_t)features,
+                                      .values = m->prototypes};
+        return;
+    }
+    const struct param_entry *e = &m->net->params.entries[index];
+    *out = (struct layout_tensor){.name = e->name,
+                                  .ndims = e->ndims,
+                                  .count = e->count,
+                                  .values = m->params + e->offset,
+                                  .conv = e->kind == PARAM_CONV_WEIGHT ? e : NULL};
+    static const int order[4] = {3, 2, 0, 1};
+    for (int i = 0; i < e->ndims; i++)
+        out->dims[i] = e->dims[out->conv ? order[i] : i];
+}
+
+/* Where element `i` of the file's convolution lies in the model's. */
+static size_t model_place(const struct param_entry *e, size_t i)
+{
+    size_t taps = (size_t)e->dims[0] * (size_t)e->dims[1], cin = (size_t)e->dims[2],
+           cout = (size_t)e->dims[3];
+    size_t tap = i % taps, in = i / taps % cin, out = i / taps / cin;
+    return (tap * cin + in) * cout + out;
+}
+
+void layout_to_file(const struct layout_tensor *t, void *file)
+{
+    if (!t->conv) {
+        memcpy(file, t->values, t->count * sizeof(float));
+        return;
+    }
+    for (size_t i = 0; i < t->count; i++)
+        memcpy((char *)file + i * sizeof(float), &t->values[model_place(t->conv, i)],
+               sizeof(float));
+}
+
+void layout_from_file(const struct layout_tensor *t, const void *file)
+{
+    if (!t->conv) {
+        memcpy(t->values, file, t->count * sizeof(float));
+        return;
+    }
+    for (size_t i = 0; i < t->count; i++)
+        memcpy(&t->values[model_place(t->conv, i)], (const char *)file + i * sizeof(float),
+               sizeof(float));
+}
