@@ -183,7 +183,7 @@ def test_cancel_of_an_unknown_or_finished_job(learned):
 
 JOB_REFUSALS = {
     "no JSON": ("{", 400, "bad_json"),
-    "no object": ("[]", 400, "bad_json"),
+    "no object": ("[]", 422, "bad_field"),
     "no batches": ('{"batches": []}', 422, "bad_field"),
     "unknown field": ('{"batches": ["one"], "colour": 1}', 422, "bad_field"),
     "unknown batch": ('{"batches": ["nothing"]}', 404, "batch_not_found"),
@@ -275,7 +275,7 @@ def test_predictions_and_queue_while_training(api):
     api.refused(reply, 409, "batch_in_use")
     api.upload("again", images.tar(["grey"], range(7000, 7005)))
     reply = api.post("/api/v1/jobs", json={"batches": ["again"]})
-    api.refused(reply, 409, "class_in_use")
+    api.refused(reply, 409, "class_in_queue")
 
     assert api.post(f"/api/v1/jobs/{second['id']}/cancel").status_code in (200, 202)
     assert api.wait(second["id"], 10)["state"] == "cancelled"
