@@ -1,7 +1,8 @@
 /*
  * api.h - the handlers behind the route table (routes.c), one file a resource.
  *
- * Each is called once on the loop with the whole body, and replies once: at once, or later from the loop.
+ * Each is called once on the loop with the whole body, and replies once: at once, or later from the
+ * loop.
  */
 #ifndef ACCRETED_SERVER_API_API_H
 #define ACCRETED_SERVER_API_API_H
@@ -32,6 +33,19 @@ void api_classes_list(struct request *req);
 
 /* predict.c */
 void api_predict(struct request *req);
+
+/* inference_v2.c */
+void api_v2_server(struct request *req);
+void api_v2_live(struct request *req);
+void api_v2_ready(struct request *req);
+void api_v2_stats(struct request *req);
+void api_v2_model(struct request *req);
+void api_v2_model_ready(struct request *req);
+void api_v2_model_config(struct request *req);
+void api_v2_model_stats(struct request *req);
+void api_v2_infer(struct request *req);
+void api_v2_index(struct request *req);
+void api_v2_load(struct request *req);
 
 /* system.c */
 void api_health(struct request *req);

@@ -1,8 +1,8 @@
 /*
  * predict.c - POST /api/v1/predict: one image, or several, to their likeliest classes.
  *
- * The images lie in the body, which lives as long as the request owes its reply; the predictor's threads decode and
- * classify them, and the loop replies.
+ * The images lie in the body, which lives as long as the request owes its reply; the predictor's
+ * threads decode and classify them, and the loop replies.
  */
 #include "server/api/predict.h"
 
@@ -57,7 +57,8 @@ int image_refusal(enum image_verdict verdict, const char **detail)
         *detail = "The image is truncated or corrupt; send it again whole.";
         return 422;
     case IMAGE_TOO_LARGE:
-        *detail = "The image has more than 25 megapixels, 16,384 a side or 100 scans; send a smaller one.";
+        *detail = "The image has more than 25 megapixels, 16,384 a side or 100 scans; send a "
+                  "smaller one.";
         return 413;
     case IMAGE_EMPTY:
         *detail = "The image has no bytes; send a JPEG or PNG as the body.";
@@ -200,7 +201,8 @@ static void done(struct predictor_task *task)
 {
     struct predict *p = (struct predict *)task;
     if (task->err && !task->serving)
-        reply_prediction_error(p->req, task->err == ERR_NOMEM ? ERR_NOMEM : ERR_CORRUPT, p->version);
+        reply_prediction_error(p->req, task->err == ERR_NOMEM ? ERR_NOMEM : ERR_CORRUPT,
+                               p->version);
     else if (task->err)
         reply_prediction_error(p->req, ERR_NOMEM, p->version);
     else if (p->part_count == 1 && p->parts[0].verdict != IMAGE_OK)
@@ -213,8 +215,8 @@ static void done(struct predictor_task *task)
 
 /* ---- the request ---- */
 
-/* A query parameter that is a number, or `standard` where it is absent. Replies and returns false when it is none, or
- * out of range. */
+/* A query parameter that is a number, or `standard` where it is absent. Replies and returns false
+ * when it is none, or out of range. */
 static bool read_number(struct request *req, const char *name, double standard, double lowest,
                         double highest, bool whole, double *out)
 {
@@ -271,8 +273,8 @@ static bool find_parts(struct request *req, const char *content_type, const void
     return rc == 0 && more == 0 && found >= 1 && found <= PREDICTOR_BATCH;
 }
 
-/* Where the images lie in the body, or a reply and false. Only multipart is told by its Content-Type: a raw image is
- * known by its first bytes, whatever it was called. */
+/* Where the images lie in the body, or a reply and false. Only multipart is told by its
+ * Content-Type: a raw image is known by its first bytes, whatever it was called. */
 static bool read_images(struct request *req, struct predict *p)
 {
     const char *content_type = request_header(req, "Content-Type");

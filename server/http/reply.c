@@ -1,5 +1,6 @@
 /*
- * reply.c - replies: built when given, stored in the request, queued by request.c when libmicrohttpd may have them.
+ * reply.c - replies: built when given, stored in the request, queued by request.c when
+ * libmicrohttpd may have them.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -136,6 +137,13 @@ static void store_json(struct request *req, int status, const char *content_type
         store(req, 500, content_type, "{}", 2, MHD_RESPMEM_PERSISTENT);
 }
 
+/* Clients of the Open Inference Protocol read an error only from application/json. */
+static const char *problem_type(const char *path)
+{
+    bool inference = strncmp(path, "/v2", 3) == 0 && (path[3] == '/' || path[3] == '\0');
+    return inference ? "application/json" : "application/problem+json";
+}
+
 static void store_problem(struct request *req, int status, const char *code, char *detail)
 {
     char type[96], path[512];
@@ -147,7 +155,7 @@ static void store_problem(struct request *req, int status, const char *code, cha
                              make_text(path), "code", code, "error", text, "retryable",
                              is_retryable(status), "request_id", req->id);
     json_decref(text);
-    store_json(req, status, "application/problem+json", body);
+    store_json(req, status, problem_type(req->path), body);
 }
 
 void reply_refuse(struct request *req, int status, const char *code, const char *detail)

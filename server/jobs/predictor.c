@@ -1,9 +1,9 @@
 /*
  * predictor.c - see predictor.h.
  *
- * The pool's items are anonymous: each takes one task from the inbox, prepares it, and may stay to classify. So a task is
- * done as soon as it is scored, though the thread that prepared it may still work for others. What is scored comes back
- * to the loop through `finished` and one uv_async_t.
+ * The pool's items are anonymous: each takes one task from the inbox, prepares it, and may stay to
+ * classify. So a task is done as soon as it is scored, though the thread that prepared it may still
+ * work for others. What is scored comes back to the loop through `finished` and one uv_async_t.
  */
 #include "server/jobs/predictor.h"
 
@@ -34,13 +34,13 @@ struct predictor {
     struct app *app;
     struct serving *active;                   /* one reference; NULL before the first version */
     struct serving *others[PREDICTOR_OTHERS]; /* one reference each, latest used first */
-    struct predictor_stats stats;             /* but for `batches` */
+    struct predictor_stats *stats; /* of every version that was asked */
+    int stats_count, pending;
     uv_async_t wake;
 
     pthread_mutex_t lock; /* guards the rest */
     struct task_list inbox, ready, finished;
     struct lane lanes[PREDICTOR_LANES];
-    uint64_t batches;
 };
 
 /* ---- lists ---- */
@@ -123,6 +123,7 @@ static void classify(struct lane *l, struct predictor_task *batch)
 {
     struct serving *s = batch->serving;
     size_t image = serving_image_floats(s);
+    uint64_t taken = uv_hrtime();
     int rows = 0;
     int err = lane_fit(l, s);
     for (struct predictor_task *t = batch; t && !err; t = t->next) {
@@ -134,6 +135,7 @@ static void classify(struct lane *l, struct predictor_task *batch)
     uint64_t now = uv_hrtime();
     rows = 0;
     for (struct predictor_task *t = batch; t; t = t->next) {
+        t->taken_ns = taken;
         t->scored_ns = now;
         t->err = err ? err : take_results(t, l, rows);
         rows += t->count;
@@ -151,7 +153,8 @@ static struct predictor_task *take_batch(struct predictor *p)
         images += t->count;
         append(&batch, take_first(&p->ready));
     }
-    p->batches += batch.first != NULL;
+    if (batch.first)
+        batch.first->leads_batch = true;
     return batch.first;
 }
 
@@ -190,7 +193,7 @@ static int prepare(struct predictor *p, struct predictor_task *t)
         log_error("model version %" PRId64 " cannot be loaded: %s", t->version, err_str(err));
     else
         err = t->prepare(t);
-    t->ready_ns = t->scored_ns = uv_hrtime();
+    t->ready_ns = uv_hrtime();
     return err;
 }
 
@@ -261,21 +264,43 @@ static void cache_other(struct predictor *p, struct serving *s)
     p->others[0] = serving_hold(s);
 }
 
-static void account(struct predictor_stats *stats, const struct predictor_task *t)
+/* The row of `version`; NULL when memory is short. */
+static struct predictor_stats *stats_row(struct predictor *p, int64_t version)
+{
+    for (int i = 0; i < p->stats_count; i++) {
+        if (p->stats[i].version == version)
+            return &p->stats[i];
+    }
+    struct predictor_stats *more =
+        realloc(p->stats, ((size_t)p->stats_count + 1) * sizeof *p->stats);
+    if (!more)
+        return NULL;
+    p->stats = more;
+    p->stats[p->stats_count] = (struct predictor_stats){.version = version};
+    return &p->stats[p->stats_count++];
+}
+
+static void account(struct predictor *p, const struct predictor_task *t)
 {
     uint64_t now = uv_hrtime();
-    stats->pending--;
-    stats->last_ms = db_now_ms();
+    struct predictor_stats *row = stats_row(p, t->serving ? t->serving->version : t->version);
+    p->pending--;
+    if (!row)
+        return;
+    row->last_ms = db_now_ms();
+    row->batches += t->leads_batch;
     if (t->err || t->count == 0) {
-        stats->failed_tasks++;
-        stats->failed_ns += now - t->submitted_ns;
+        row->failed_tasks++;
+        row->failed_ns += now - t->submitted_ns;
         return;
     }
-    stats->tasks++;
-    stats->images += (uint64_t)t->count;
-    stats->task_ns += now - t->submitted_ns;
-    stats->prepare_ns += t->ready_ns - t->submitted_ns;
-    stats->classify_ns += t->scored_ns - t->ready_ns;
+    row->tasks++;
+    row->images += (uint64_t)t->count;
+    row->task_ns += now - t->submitted_ns;
+    row->prepare_ns += t->ready_ns - t->submitted_ns;
+    row->queue_ns += t->taken_ns - t->ready_ns;
+    row->classify_ns += t->scored_ns - t->taken_ns;
+    row->reply_ns += now - t->scored_ns;
 }
 
 static void on_wake(uv_async_t *handle)
@@ -287,7 +312,7 @@ static void on_wake(uv_async_t *handle)
     pthread_mutex_unlock(&p->lock);
     for (struct predictor_task *next; t; t = next) {
         next = t->next;
-        account(&p->stats, t);
+        account(p, t);
         if (t->class_names && t->serving)
             cache_other(p, t->serving);
         free_names(t);
@@ -341,7 +366,7 @@ static int choose_serving(struct predictor *p, struct predictor_task *t, int64_t
 
 int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t version)
 {
-    if (p->stats.pending >= PREDICTOR_QUEUE)
+    if (p->pending >= PREDICTOR_QUEUE)
         return ERR_NOSPACE;
     t->version = version;
     t->submitted_ns = uv_hrtime();
@@ -359,7 +384,7 @@ int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t vers
         t->serving = NULL;
         return err;
     }
-    p->stats.pending++;
+    p->pending++;
     return 0;
 }
 
@@ -372,12 +397,30 @@ void predictor_task_release(struct predictor_task *t)
     free(t->features);
 }
 
-void predictor_stats(struct predictor *p, struct predictor_stats *out)
+void predictor_stats(const struct predictor *p, int64_t version, struct predictor_stats *out)
 {
-    *out = p->stats;
-    pthread_mutex_lock(&p->lock);
-    out->batches = p->batches;
-    pthread_mutex_unlock(&p->lock);
+    *out = (struct predictor_stats){.version = version};
+    for (int i = 0; i < p->stats_count; i++) {
+        const struct predictor_stats *row = &p->stats[i];
+        if (version != 0 && row->version != version)
+            continue;
+        out->tasks += row->tasks;
+        out->failed_tasks += row->failed_tasks;
+        out->images += row->images;
+        out->batches += row->batches;
+        out->task_ns += row->task_ns;
+        out->failed_ns += row->failed_ns;
+        out->prepare_ns += row->prepare_ns;
+        out->queue_ns += row->queue_ns;
+        out->classify_ns += row->classify_ns;
+        out->reply_ns += row->reply_ns;
+        out->last_ms = out->last_ms > row->last_ms ? out->last_ms : row->last_ms;
+    }
+}
+
+int predictor_pending(const struct predictor *p)
+{
+    return p->pending;
 }
 
 /* ---- the active one ---- */
@@ -449,5 +492,6 @@ void predictor_free(struct predictor *p)
     for (int i = 0; i < PREDICTOR_OTHERS; i++)
         serving_release(p->others[i]);
     serving_release(p->active);
+    free(p->stats);
     uv_close((uv_handle_t *)&p->wake, on_closed);
 }

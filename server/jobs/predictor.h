@@ -7,11 +7,12 @@
  *     |                        |                                                  ^
  *     (429, 404 ...)           +---- an error, or no image left ------------------+
  *
- * Images of different tasks are prepared side by side; the thread that has prepared one goes on to classify while fewer
- * than PREDICTOR_LANES do, taking whatever is ready meanwhile, PREDICTOR_BATCH images at a time. So an idle daemon
- * answers without any delay, and a busy one in batches.
+ * Images of different tasks are prepared side by side; the thread that has prepared one goes on to
+ * classify while fewer than PREDICTOR_LANES do, taking whatever is ready meanwhile, PREDICTOR_BATCH
+ * images at a time. So an idle daemon answers without any delay, and a busy one in batches.
  *
- * A task holds the serving it began with, so a swap never fails one. Unless noted, everything is the loop's.
+ * A task holds the serving it began with, so a swap never fails one. Unless noted, everything is
+ * the loop's.
  */
 #ifndef ACCRETED_SERVER_JOBS_PREDICTOR_H
 #define ACCRETED_SERVER_JOBS_PREDICTOR_H
@@ -34,10 +35,11 @@ enum {
 struct predictor_task {
     /* Set by the caller before predictor_submit. */
     bool want_features;
-    /* Pool thread: asks predictor_task_room for room, writes the images there, normalised, one behind the other, and
-     * their number to t->count. An error, or no image, ends the task. */
+    /* Pool thread: asks predictor_task_room for room, writes the images there, normalised, one
+     * behind the other, and their number to t->count. An error, or no image, ends the task. */
     int (*prepare)(struct predictor_task *t);
-    /* Pool thread, once the images are classified: for what takes long with the result; NULL: nothing. */
+    /* Pool thread, once the images are classified: for what takes long with the result; NULL:
+     * nothing. */
     int (*finish)(struct predictor_task *t);
     /* Loop: the end, for better or worse. The task's memory is the caller's again. */
     void (*done)(struct predictor_task *t);
@@ -56,16 +58,16 @@ struct predictor_task {
     char **class_names; /* of a version that has to be loaded */
     int class_count;
     float *x;
-    uint64_t submitted_ns, ready_ns, scored_ns;
+    bool leads_batch; /* the first of those classified together */
+    uint64_t submitted_ns, ready_ns, taken_ns, scored_ns;
 };
 
-struct predictor_stats { /* since the start; a task is a request */
+struct predictor_stats { /* of one version since the start; a task is a request */
+    int64_t version;
     uint64_t tasks, failed_tasks, images, batches;
-    uint64_t task_ns, failed_ns; /* from submit to done */
-    uint64_t prepare_ns;  /* from submit to ready */
-    uint64_t classify_ns; /* from ready to scored, waiting for a batch included */
+    uint64_t task_ns, failed_ns;                          /* from submit to done */
+    uint64_t prepare_ns, queue_ns, classify_ns, reply_ns; /* parts of task_ns */
     int64_t last_ms; /* Unix time of the last one; 0: none yet */
-    int pending;     /* tasks submitted and not done */
 };
 
 int predictor_new(struct predictor **out, struct app *app);
@@ -79,14 +81,18 @@ void predictor_swap(struct predictor *p, struct serving *s);
 /* The active one, held for the caller, or NULL when nothing is published yet. */
 struct serving *predictor_active(struct predictor *p);
 
-/* Answers task `t` from `version`, 0 for the active one. Errors, after which nothing else is called: ERR_MISSING (no
- * version is active, or no such one), ERR_NOSPACE (PREDICTOR_QUEUE tasks wait: try again later), ERR_NOMEM, ERR_IO. */
+/* Answers task `t` from `version`, 0 for the active one. Errors, after which nothing else is
+ * called: ERR_MISSING (no version is active, or no such one), ERR_NOSPACE (PREDICTOR_QUEUE tasks
+ * wait: try again later), ERR_NOMEM, ERR_IO. */
 int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t version);
 /* For prepare: t->x, for `count` images, 1..PREDICTOR_BATCH. NULL when memory is short. */
 float *predictor_task_room(struct predictor_task *t, int count);
 /* Frees the results of a task that is done. */
 void predictor_task_release(struct predictor_task *t);
 
-void predictor_stats(struct predictor *p, struct predictor_stats *out);
+/* What `version` did, 0: all together. */
+void predictor_stats(const struct predictor *p, int64_t version, struct predictor_stats *out);
+/* Tasks submitted and not done. */
+int predictor_pending(const struct predictor *p);
 
 #endif

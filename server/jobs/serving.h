@@ -1,8 +1,8 @@
 /*
  * serving.h - one version made ready to answer: frozen model, class names, version number.
  *
- * Immutable and reference-counted: whoever answers from one holds it, so it may be replaced at any time. Any thread, but
- * serving_load blocks on the disk.
+ * Immutable and reference-counted: whoever answers from one holds it, so it may be replaced at any
+ * time. Any thread, but serving_load blocks on the disk.
  */
 #ifndef ACCRETED_SERVER_JOBS_SERVING_H
 #define ACCRETED_SERVER_JOBS_SERVING_H
@@ -28,8 +28,8 @@ struct prediction {
 /* Builds a serving from a loaded model and its class names (copied). Errors: ERR_NOMEM. */
 int serving_new(struct serving **out, int64_t version, struct model *model,
                 const char *const *class_names);
-/* The same from the data directory: the dense file while there is one, else rebuilt from the snapshot. Errors: those of
- * model_load; ERR_CORRUPT when the file has not `class_count` classes. */
+/* The same from the data directory: the dense file while there is one, else rebuilt from the
+ * snapshot. Errors: those of model_load; ERR_CORRUPT when the file has not `class_count` classes. */
 int serving_load(struct serving **out, const char *data_dir, int64_t version,
                  const char *const *class_names, int class_count, enum conv_isa isa);
 struct serving *serving_hold(struct serving *s);
@@ -45,8 +45,8 @@ int serving_fit(const struct serving *s, const struct image *img, float *x);
 /* One image given as planes (channels, height, width) of pixel values 0..255, normalised into x. */
 void serving_fit_planes(const struct serving *s, const float *planes, float *x);
 
-/* The likeliest `k` classes, k clipped to their number, by falling probability into top; the lower index first among
- * equals. `probabilities` are one image's. Returns how many. */
+/* The likeliest `k` classes, k clipped to their number, by falling probability into top; the lower
+ * index first among equals. `probabilities` are one image's. Returns how many. */
 int serving_top(const struct serving *s, const float *probabilities, int k, struct prediction *top);
 
 #endif
