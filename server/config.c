@@ -1,8 +1,8 @@
 /*
  * config.c - one table of options serves the file, the command line and --help.
  *
- * Everything is read into a scratch struct that replaces *out only when all of it is good: inih goes on after a bad
- * line, so the scratch may hold later lines too. Start-up only.
+ * Everything is read into a scratch struct that replaces *out only when all of it is good: inih
+ * goes on after a bad line, so the scratch may hold later lines too. Start-up only.
  */
 #include "server/config.h"
 

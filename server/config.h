@@ -1,8 +1,9 @@
 /*
- * config.h - options from the command line and a configuration file (libinih), checked whole before use.
+ * config.h - options from the command line and a configuration file (libinih), checked whole before
+ * use.
  *
- * Order: defaults, then the file (--config, or /etc/accreted/accreted.conf where it exists), then the command
- * line. An unknown name or a bad value is an error that names the file and line.
+ * Order: defaults, then the file (--config, or /etc/accreted/accreted.conf where it exists), then
+ * the command line. An unknown name or a bad value is an error that names the file and line.
  */
 #ifndef ACCRETED_SERVER_CONFIG_H
 #define ACCRETED_SERVER_CONFIG_H

@@ -1,5 +1,6 @@
 /*
- * data_dir.c - flock() is the lock: the kernel lets go of it with the process, so a crash leaves none behind.
+ * data_dir.c - flock() is the lock: the kernel lets go of it with the process, so a crash leaves
+ * none behind.
  */
 #include "server/data_dir.h"
 

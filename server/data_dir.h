@@ -4,9 +4,9 @@
 #ifndef ACCRETED_SERVER_DATA_DIR_H
 #define ACCRETED_SERVER_DATA_DIR_H
 
-/* Makes `path` and its folders (0700) where missing, takes the lock, empties tmp/. 0, or negative with a one-line
- * reason in `message`; "already_running ..." when another daemon holds the lock. The lock is held through *lock_fd,
- * until it is closed or the process ends, however it ends. */
+/* Makes `path` and its folders (0700) where missing, takes the lock, empties tmp/. 0, or negative
+ * with a one-line reason in `message`; "already_running ..." when another daemon holds the lock.
+ * The lock is held through *lock_fd, until it is closed or the process ends, however it ends. */
 int data_dir_open(const char *path, int *lock_fd, char *message, int message_bytes);
 
 /* Writes the port as text to path/port, for scripts that start with port 0; and removes it. */

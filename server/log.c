@@ -1,8 +1,8 @@
 /*
  * log.c - formatting, escaping and one write() a line.
  *
- * Any thread: a line is built on the stack and handed to the kernel in one piece, so lines never mix. The level is the
- * only state.
+ * Any thread: a line is built on the stack and handed to the kernel in one piece, so lines never
+ * mix. The level is the only state.
  */
 #include "server/log.h"
 
@@ -45,7 +45,8 @@ int log_set_level(const char *name)
     return ERR_INVALID;
 }
 
-/* True when stderr is the journal's socket: it names that socket's device and inode in the environment. */
+/* True when stderr is the journal's socket: it names that socket's device and inode in the
+ * environment. */
 static bool to_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
@@ -57,7 +58,8 @@ static bool to_journal(void)
     return strcmp(stream, own) == 0;
 }
 
-/* Control characters, U+0080..U+009F among them, and the backslash become \n, \t or \xNN. Returns the length. */
+/* Control characters, U+0080..U+009F among them, and the backslash become \n, \t or \xNN. Returns
+ * the length. */
 static size_t escape(char *out, const char *text)
 {
     char *o = out;

@@ -1,9 +1,11 @@
 /*
  * main.c - the daemon: the order in which its parts start and stop.
  *
- * start   options, data directory (locked), loop, database, model that serves, listening socket, jobs
- * stop    (SIGTERM, SIGINT) no more connections, deferred replies 503; the running job stops at its next safe point
- *         with a checkpoint; what the worker pool still has ends; then everything closes in reverse. Exit 0.
+ * start   options, data directory (locked), loop, database, model that serves, listening socket,
+ *         jobs
+ * stop    (SIGTERM, SIGINT) no more connections, deferred replies 503; the running job stops at its
+ *         next safe point with a checkpoint; what the worker pool still has ends; then everything
+ *         closes in reverse. Exit 0.
  *         After STOP_DEADLINE_MS it ends at once, with 1: nothing acknowledged is lost by that.
  */
 #include <errno.h>
@@ -59,7 +61,7 @@ static int fail(const char *format, ...)
 static void on_deadline(uv_timer_t *timer)
 {
     (void)timer;
-    log_error("still busy %d s after the signal; ending now, the job will go on from its checkpoint",
+    log_error("still busy %d s after the signal; ending now, the job goes on from its checkpoint",
               STOP_DEADLINE_MS / 1000);
     _exit(EXIT_FAILURE);
 }

@@ -1,8 +1,9 @@
 /*
  * body.c - the three kinds of request body, and their limits.
  *
- * No reply can be queued while body bytes are still to come. So a body that turns out bad half way gets its reply
- * stored, the rest is drained (for at most 10 s, connection.c), and then the reply goes out.
+ * No reply can be queued while body bytes are still to come. So a body that turns out bad half way
+ * gets its reply stored, the rest is drained (for at most 10 s, connection.c), and then the reply
+ * goes out.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /*
  * connection.c - the TCP connections and their deadlines.
  *
- * libmicrohttpd's own time-out is on inactivity, so a byte now and then holds a connection for ever. Once a second
- * every connection is held against a deadline of its state and cut with shutdown(), which libmicrohttpd then notices.
+ * libmicrohttpd's own time-out is on inactivity, so a byte now and then holds a connection for
+ * ever. Once a second every connection is held against a deadline of its state and cut with
+ * shutdown(), which libmicrohttpd then notices.
  */
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -77,7 +78,8 @@ void connection_drain(struct connection *c)
 void connection_send(struct connection *c, size_t reply_bytes)
 {
     connection_enter(c, CONNECTION_SENDING);
-    c->send_until_ms = c->since_ms + SEND_GRACE_MS + reply_bytes; /* 1 byte a ms, about the rate above */
+    /* then a byte a millisecond, about the rate of a body */
+    c->send_until_ms = c->since_ms + SEND_GRACE_MS + reply_bytes;
 }
 
 static bool is_overdue(const struct connection *c, uint64_t now)
@@ -98,8 +100,9 @@ static bool is_overdue(const struct connection *c, uint64_t now)
     return false;
 }
 
-/* libmicrohttpd 0.9.75 misses a close whose notice came together with the last data: it would find out by its
- * time-out, a minute later. Seen twice, because it may still have to look at data it already holds. */
+/* libmicrohttpd 0.9.75 misses a close whose notice came together with the last data: it would find
+ * out by its time-out, a minute later. Seen twice, because it may still have to look at data it
+ * already holds. */
 static bool peer_left(struct connection *c)
 {
     char byte;

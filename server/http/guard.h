@@ -1,10 +1,11 @@
 /*
- * guard.h - refuses requests whose framing or Host invites trouble, before anything else looks at them.
+ * guard.h - refuses requests whose framing or Host invites trouble, before anything else looks at
+ * them.
  *
- * libmicrohttpd 0.9.75 takes Content-Length beside Transfer-Encoding, two Content-Lengths and two Hosts; any of them
- * lets a second request hide in the first when a proxy stands in front. And a web page whose name is made to resolve
- * to 127.0.0.1 (DNS rebinding), or that simply posts across origins, must not reach a daemon that trusts loopback.
- * Loop thread.
+ * libmicrohttpd 0.9.75 takes Content-Length beside Transfer-Encoding, two Content-Lengths and two
+ * Hosts; any of them lets a second request hide in the first when a proxy stands in front. And a
+ * web page whose name is made to resolve to 127.0.0.1 (DNS rebinding), or that simply posts across
+ * origins, must not reach a daemon that trusts loopback. Loop thread.
  */
 #ifndef ACCRETED_SERVER_HTTP_GUARD_H
 #define ACCRETED_SERVER_HTTP_GUARD_H

@@ -1,8 +1,9 @@
 /*
  * http.c - libmicrohttpd's external epoll mode as a guest of the libuv loop; start and stop.
  *
- * libmicrohttpd's sockets are edge-triggered behind its own epoll descriptor: after every MHD_run and every resume
- * its next time-out has to be asked for anew, or data already read from a socket would wait for ever.
+ * libmicrohttpd's sockets are edge-triggered behind its own epoll descriptor: after every MHD_run
+ * and every resume its next time-out has to be asked for anew, or data already read from a socket
+ * would wait for ever.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -64,7 +65,8 @@ void http_kick(struct http *h)
 
 /* ---- libmicrohttpd's other callbacks ---- */
 
-static void on_log(void *cls, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void on_log(void *cls, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 static void on_log(void *cls, const char *format, va_list args)
 {
     (void)cls;

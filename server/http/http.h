@@ -4,11 +4,12 @@
  * The only room that knows microhttpd.h. Everything here runs on the loop thread and never blocks.
  *
  * Life of a request:
- *   headers   guard (smuggling, Host, limits) and routing; an error is answered before the body is read
- *   body      BODY_MEMORY: collected up to the route's limit; BODY_SPOOL: written to a file by the worker pool
- *             while the connection is suspended whenever its double buffer is full
- *   handle    the route's handler is called once, with the whole body; it replies at once, or returns without a
- *             reply: then the connection is suspended until some later reply_* on the loop
+ *   headers   guard (smuggling, Host, limits) and routing; an error is answered before the body is
+ *             read
+ *   body      BODY_MEMORY: collected up to the route's limit; BODY_SPOOL: written to a file by the
+ *             worker pool while the connection is suspended whenever its double buffer is full
+ *   handle    the route's handler is called once, with the whole body; it replies at once, or
+ *             returns without a reply: then the connection is suspended until a later reply_*
  *   done      everything is freed in one place, after the reply was sent or the client left
  */
 #ifndef ACCRETED_SERVER_HTTP_HTTP_H
@@ -27,7 +28,7 @@ enum body_kind { BODY_NONE, BODY_MEMORY, BODY_SPOOL };
 
 /* Route limits that the configuration sets. */
 #define LIMIT_UPLOAD UINT64_MAX      /* config.max_upload_bytes */
-#define LIMIT_IMAGE (UINT64_MAX - 1) /* config.max_image_bytes, and 64 KiB for a multipart frame around it */
+#define LIMIT_IMAGE (UINT64_MAX - 1) /* config.max_image_bytes, and 64 KiB for a multipart frame */
 
 struct route {
     const char *method;  /* "GET", "POST", "PUT", "DELETE"; HEAD follows GET */
@@ -42,9 +43,9 @@ struct route {
 /* Listens on app->config's address and serves `routes` (borrowed, ends with a zeroed entry).
  * Errors: ERR_INVALID, ERR_IO (address in use), ERR_NOMEM. */
 int http_start(struct http **out, struct app *app, const struct route *routes);
-/* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd. Blocks at most
- * 0.2 s. Handlers that still owe a reply keep their request, which is no longer connected to anyone, until they give
- * it: go on running the loop while http_owed says so. */
+/* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd.
+ * Blocks at most 0.2 s. Handlers that still owe a reply keep their request, which is no longer
+ * connected to anyone, until they give it: go on running the loop while http_owed says so. */
 void http_stop(struct http *h);
 /* Deferred requests whose handler has not replied yet. */
 int http_owed(const struct http *h);
@@ -64,16 +65,16 @@ const char *request_query(struct request *req, const char *name);
 /* Not for a deferred handler: NULL once the client is gone. */
 const char *request_header(struct request *req, const char *name);
 const void *request_body(const struct request *req, size_t *size_bytes);
-/* The spooled body: path of a complete file in the data directory's tmp/; removed when the request is done,
- * unless it was renamed away before. */
+/* The spooled body: path of a complete file in the data directory's tmp/; removed when the request
+ * is done, unless it was renamed away before. */
 const char *request_spool(const struct request *req, uint64_t *size_bytes);
 
 /* ---- replies: exactly one per request ---- */
 
 /* JSON object; takes `body`. NULL body (out of memory) becomes a 500 problem. */
 void reply_json(struct request *req, int status, json_t *body);
-/* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id}. `code` is stable
- * and snake_case; the detail is printf-formatted and says what to do next. */
+/* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id}.
+ * `code` is stable and snake_case; the detail is printf-formatted and says what to do next. */
 void reply_problem(struct request *req, int status, const char *code, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
 /* Bytes that are copied / that live for ever. */

@@ -1,11 +1,13 @@
 /*
- * internal.h - what the files of this room share: the server, its connections, its requests. Loop thread only.
+ * internal.h - what the files of this room share: the server, its connections, its requests. Loop
+ * thread only.
  *
  * A connection (one TCP connection) goes
  *
- *   WAITING --headers--> RECEIVING --whole body--> HANDLING --reply queued--> SENDING --done--> WAITING
+ *   WAITING --headers--> RECEIVING --whole body--> HANDLING --reply--> SENDING --done--> WAITING
  *
- * and a request is freed when all of these hold: libmicrohttpd is done with it, and no handler owes it a reply.
+ * and a request is freed when all of these hold: libmicrohttpd is done with it, and no handler owes
+ * it a reply.
  */
 #ifndef ACCRETED_SERVER_HTTP_INTERNAL_H
 #define ACCRETED_SERVER_HTTP_INTERNAL_H
@@ -111,8 +113,8 @@ void connection_drain(struct connection *c); /* the body is being thrown away fr
 void connection_send(struct connection *c, size_t reply_bytes);
 void connections_sweep(struct http *h); /* cuts what is over its deadline */
 
-/* linger.c: after an early reply, reads on for a while so that the client gets to see it (closing with unread
- * bytes would reset the connection and take the reply with it). */
+/* linger.c: after an early reply, reads on for a while so that the client gets to see it (closing
+ * with unread bytes would reset the connection and take the reply with it). */
 void linger_start(struct http *h, int fd); /* duplicates fd */
 void linger_stop_all(struct http *h);
 

@@ -1,8 +1,8 @@
 /*
  * request.c - the life of a request, from its headers to its end, and what a handler may ask of it.
  *
- * libmicrohttpd calls request_access after the headers, for every piece of body, at the end of the body, and again
- * after every resume.
+ * libmicrohttpd calls request_access after the headers, for every piece of body, at the end of the
+ * body, and again after every resume.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,7 +124,8 @@ static void route_request(struct request *req)
                       req->method, req->match.allow);
         break;
     case ROUTE_NOT_FOUND:
-        reply_problem(req, 404, "not_found", "There is nothing at this path; see the API in README.");
+        reply_problem(req, 404, "not_found",
+                      "There is nothing at this path; see the API in README.");
         break;
     }
 }
@@ -152,7 +153,7 @@ static enum MHD_Result begin(struct request *req, const char *version)
     if (!req->response)
         return req->lost ? MHD_NO : MHD_YES;
     if (!verdict.has_body && !req->close)
-        return MHD_YES; /* the reply goes out at the end of the empty body, and the connection lives on */
+        return MHD_YES; /* replied at the end of the empty body: the connection lives on */
     req->close = true;
     c->linger = verdict.has_body;
     return reply_queue(req);
@@ -253,7 +254,8 @@ const char *request_query(struct request *req, const char *name)
 
 const char *request_header(struct request *req, const char *name)
 {
-    const char *raw = req->mhd ? MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name) : NULL;
+    const char *raw =
+        req->mhd ? MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name) : NULL;
     char *value = raw ? keep(req, strlen(raw) + 1) : NULL;
     return value ? strcpy(value, raw) : NULL;
 }

@@ -1,6 +1,7 @@
 /*
- * router.c - matching segment by segment. The path is split before it is decoded, so an encoded '/' never makes a
- * segment; and since no value may hold one either, a parameter can be part of a file name.
+ * router.c - matching segment by segment. The path is split before it is decoded, so an encoded '/'
+ * never makes a segment; and since no value may hold one either, a parameter can be part of a file
+ * name.
  */
 #include "server/http/router.h"
 

@@ -1,12 +1,18 @@
 /*
- * router.h - finds the route of a method and a raw path, and decodes what it names. Pure functions, any thread.
+ * router.h - finds the route of a method and a raw path, and decodes what it names. Pure functions,
+ * any thread.
  */
 #ifndef ACCRETED_SERVER_HTTP_ROUTER_H
 #define ACCRETED_SERVER_HTTP_ROUTER_H
 
 #include "server/http/http.h"
 
-enum { ROUTE_MAX_PARAMS = 2, ROUTE_NAME_BYTES = 24, ROUTE_VALUE_BYTES = 512, ROUTE_ALLOW_BYTES = 64 };
+enum {
+    ROUTE_MAX_PARAMS = 2,
+    ROUTE_NAME_BYTES = 24,
+    ROUTE_VALUE_BYTES = 512,
+    ROUTE_ALLOW_BYTES = 64,
+};
 
 struct route_param {
     char name[ROUTE_NAME_BYTES];

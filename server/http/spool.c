@@ -1,9 +1,9 @@
 /*
  * spool.c - the double buffer.
  *
- * Invariants: at most one write is under way (`writing`); it owns buffers[in_flight], the file descriptor and
- * `error` until its done callback; the loop fills the other buffer only. A spool that is freed during a write lives
- * until that write's callback.
+ * Invariants: at most one write is under way (`writing`); it owns buffers[in_flight], the file
+ * descriptor and `error` until its done callback; the loop fills the other buffer only. A spool
+ * that is freed during a write lives until that write's callback.
  */
 #include "server/http/spool.h"
 

@@ -1,5 +1,6 @@
 /*
- * test_config.c - options: order of precedence, and every kind of mistake named with its file and line.
+ * test_config.c - options: order of precedence, and every kind of mistake named with its file and
+ * line.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,7 +114,8 @@ static void test_file_errors_name_the_line(void **state)
     }
 }
 
-/* Every option that the shipped file shows, at the value shown, is the default. Run from the project root. */
+/* Every option that the shipped file shows, at the value shown, is the default. Run from the
+ * project root. */
 static void test_shipped_file_shows_the_defaults(void **state)
 {
     (void)state;

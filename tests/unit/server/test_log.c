@@ -67,7 +67,8 @@ static void test_escaping(void **state)
     char out[512];
     log_error("file %s", "a\nb\r\tc\x1b[31m\\\x7f\xc2\x9b-\xc3\xa9");
     captured(out, sizeof out);
-    assert_string_equal(out + 24, " error: file a\\nb\\x0d\\tc\\x1b[31m\\\\\\x7f\\xc2\\x9b-\xc3\xa9\n");
+    assert_string_equal(out + 24,
+                        " error: file a\\nb\\x0d\\tc\\x1b[31m\\\\\\x7f\\xc2\\x9b-\xc3\xa9\n");
 }
 
 static void test_long_message_stays_one_line(void **state)
@@ -114,8 +115,11 @@ static void test_journal_prefix(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CAPTURED(test_line),   CAPTURED(test_escaping),       CAPTURED(test_long_message_stays_one_line),
-        CAPTURED(test_levels), CAPTURED(test_journal_prefix),
+        CAPTURED(test_line),
+        CAPTURED(test_escaping),
+        CAPTURED(test_long_message_stays_one_line),
+        CAPTURED(test_levels),
+        CAPTURED(test_journal_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
