@@ -27,6 +27,10 @@ void api_models_list(struct request *req);
 void api_models_get(struct request *req);
 void api_snapshots_list(struct request *req);
 
+/* export.c, import.c */
+void api_models_export(struct request *req);
+void api_models_post(struct request *req);
+
 /* history.c */
 void api_history_get(struct request *req);
 void api_classes_list(struct request *req);

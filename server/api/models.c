@@ -1,11 +1,12 @@
 /*
  * models.c - /api/v1/models and /api/v1/snapshots: the published versions, two views of one row.
  */
-#include "server/api/api.h"
+#include "server/api/models.h"
 
 #include <stdlib.h>
 
 #include "core/err.h"
+#include "server/api/api.h"
 #include "server/api/format.h"
 #include "server/app.h"
 #include "server/http/http.h"
@@ -48,6 +49,13 @@ static void reply_store_error(struct request *req, int err)
     reply_problem(req, 500, "internal_error", "The database said: %s. See the log.", err_str(err));
 }
 
+static void reply_not_found(struct request *req)
+{
+    reply_problem(req, 404, "model_not_found",
+                  "There is no model version '%.40s'. GET /api/v1/models lists them.",
+                  request_param(req, "version"));
+}
+
 static void reply_list(struct request *req, const char *key, version_json_fn to_json)
 {
     struct db_txn *t = db_reader(request_app(req)->db);
@@ -85,19 +93,15 @@ void api_snapshots_list(struct request *req)
     reply_list(req, "snapshots", snapshot_json);
 }
 
-void api_models_get(struct request *req)
+void reply_model(struct request *req, int status, int64_t version)
 {
     struct db_txn *t = db_reader(request_app(req)->db);
     struct version v;
     struct class_row *classes;
-    int64_t number;
     int class_count;
-    int err = parse_id(request_param(req, "version"), &number) ? versions_get(t, number, &v)
-                                                               : ERR_MISSING;
+    int err = versions_get(t, version, &v);
     if (err == ERR_MISSING) {
-        reply_problem(req, 404, "model_not_found",
-                      "There is no model version '%.40s'. GET /api/v1/models lists them.",
-                      request_param(req, "version"));
+        reply_not_found(req);
         return;
     }
     if (!err)
@@ -106,6 +110,15 @@ void api_models_get(struct request *req)
         reply_store_error(req, err);
         return;
     }
-    reply_json(req, 200, model_json(&v, classes, class_count));
+    reply_json(req, status, model_json(&v, classes, class_count));
     free(classes);
+}
+
+void api_models_get(struct request *req)
+{
+    int64_t number;
+    if (parse_id(request_param(req, "version"), &number))
+        reply_model(req, 200, number);
+    else
+        reply_not_found(req);
 }

@@ -7,6 +7,7 @@
 
 #define V1 "/api/v1"
 #define JSON_BYTES (1 << 20)
+#define WEIGHTS_BYTES (128 << 20) /* more than the largest model there can be */
 
 const struct route api_routes[] = {
     {"PUT", V1 "/batches/{name}", BODY_SPOOL, LIMIT_UPLOAD, api_batches_put},
@@ -21,7 +22,9 @@ const struct route api_routes[] = {
     {"GET", V1 "/jobs/{id}/metrics", BODY_NONE, 0, api_jobs_metrics},
 
     {"GET", V1 "/models", BODY_NONE, 0, api_models_list},
+    {"POST", V1 "/models", BODY_SPOOL, WEIGHTS_BYTES, api_models_post},
     {"GET", V1 "/models/{version}", BODY_NONE, 0, api_models_get},
+    {"GET", V1 "/models/{version}/export", BODY_NONE, 0, api_models_export},
     {"GET", V1 "/snapshots", BODY_NONE, 0, api_snapshots_list},
     {"GET", V1 "/history", BODY_NONE, 0, api_history_get},
     {"GET", V1 "/classes", BODY_NONE, 0, api_classes_list},

@@ -1,0 +1,206 @@
+/*
+ * export.c - GET /api/v1/models/{version}/export: a version as a file for other programs.
+ *
+ * The loop reads the rows, a pool thread loads the model and makes the file, the loop replies. A version whose
+ * dense file is gone is rebuilt from its snapshot. The ETag is a hash of the file, so it changes with a class's
+ * name too.
+ */
+#include "server/api/api.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "core/err.h"
+#include "core/m2kd/snapshot.h"
+#include "server/api/format.h"
+#include "server/app.h"
+#include "server/export/onnx.h"
+#include "server/export/safetensors.h"
+#include "server/http/http.h"
+#include "server/jobs/data.h"
+#include "server/store/versions.h"
+#include "server/work.h"
+
+enum { PATH_BYTES = 4400, ETAG_BYTES = 40 };
+
+struct format {
+    const char *name;
+    int (*write)(const struct export_source *s, void **out, size_t *out_bytes);
+};
+
+static const struct format formats[] = {
+    {"onnx", onnx_write},
+    {"safetensors", safetensors_write},
+};
+
+struct exporting {
+    struct request *req;
+    struct app *app;
+    const struct format *format;
+    struct version version;
+    struct class_row *classes;
+    int class_count;
+    char *if_none_match; /* NULL: none */
+    int err;
+    void *data;
+    size_t size_bytes;
+    char etag[ETAG_BYTES];
+};
+
+static void exporting_free(struct exporting *e)
+{
+    free(e->classes);
+    free(e->if_none_match);
+    free(e->data);
+    free(e);
+}
+
+/* ---- on the pool ---- */
+
+static int load_model(const struct exporting *e, struct model **out, bool *from_snapshot)
+{
+    char path[PATH_BYTES];
+    const char *dir = e->app->config.data_dir;
+    data_path_number(path, sizeof path, dir, "models", e->version.version);
+    int err = model_load(out, path, e->app->isa);
+    *from_snapshot = err == ERR_MISSING;
+    if (err != ERR_MISSING)
+        return err;
+    data_path_number(path, sizeof path, dir, "snapshots", e->version.version);
+    return snapshot_load(out, path, e->app->isa);
+}
+
+static int write_file(struct exporting *e, struct model *m, bool from_snapshot)
+{
+    struct export_source source = {
+        .model = m, .version = e->version.version, .from_snapshot = from_snapshot};
+    int classes = m->net->spec.classes;
+    if (classes > e->class_count)
+        return ERR_CORRUPT;
+    const char **labels = malloc((size_t)classes * sizeof *labels);
+    if (!labels)
+        return ERR_NOMEM;
+    for (int i = 0; i < classes; i++)
+        labels[i] = e->classes[i].name;
+    source.labels = labels;
+    int err = e->format->write(&source, &e->data, &e->size_bytes);
+    free(labels);
+    return err;
+}
+
+static void work(void *ctx)
+{
+    struct exporting *e = ctx;
+    struct model *m = NULL;
+    bool from_snapshot;
+    e->err = load_model(e, &m, &from_snapshot);
+    if (!e->err)
+        e->err = write_file(e, m, from_snapshot);
+    if (!e->err) {
+        XXH128_hash_t hash = XXH3_128bits(e->data, e->size_bytes);
+        snprintf(e->etag, sizeof e->etag, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
+                 (uint64_t)hash.low64);
+    }
+    model_release(m);
+}
+
+/* ---- on the loop ---- */
+
+static void reply_file(struct exporting *e)
+{
+    char disposition[96];
+    reply_header(e->req, "ETag", e->etag);
+    reply_header(e->req, "Cache-Control", "no-cache"); /* may be kept, but not used unasked */
+    if (e->if_none_match &&
+        (strcmp(e->if_none_match, "*") == 0 || strstr(e->if_none_match, e->etag))) {
+        reply_static(e->req, 304, NULL, "", 0);
+        return;
+    }
+    snprintf(disposition, sizeof disposition, "attachment; filename=\"accreted-v%" PRId64 ".%s\"",
+             e->version.version, e->format->name);
+    reply_header(e->req, "Content-Disposition", disposition);
+    reply_copy(e->req, 200, "application/octet-stream", e->data, e->size_bytes);
+}
+
+static void done(void *ctx)
+{
+    struct exporting *e = ctx;
+    if (e->err == ERR_NOMEM)
+        reply_problem(e->req, 503, "no_memory", "Out of memory; try again later.");
+    else if (e->err)
+        reply_problem(e->req, 500, "model_unreadable",
+                      "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
+                      " of the data directory from a backup.",
+                      e->version.version, err_str(e->err), e->version.version);
+    else
+        reply_file(e);
+    exporting_free(e);
+}
+
+/* ?format=, onnx without one; NULL: not known. */
+static const struct format *find_format(struct request *req)
+{
+    const char *name = request_query(req, "format");
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
+        if (!name || strcmp(name, formats[i].name) == 0)
+            return &formats[i];
+    return NULL;
+}
+
+static int read_rows(struct exporting *e)
+{
+    struct db_txn *t = db_reader(e->app->db);
+    int64_t number;
+    if (!parse_id(request_param(e->req, "version"), &number))
+        return ERR_MISSING;
+    int err = versions_get(t, number, &e->version);
+    return err ? err : classes_list(t, &e->classes, &e->class_count);
+}
+
+static int copy_condition(struct exporting *e)
+{
+    const char *condition = request_header(e->req, "If-None-Match");
+    e->if_none_match = condition ? strdup(condition) : NULL;
+    return condition && !e->if_none_match ? ERR_NOMEM : 0;
+}
+
+static void reply_error(struct request *req, int err)
+{
+    if (err == ERR_MISSING)
+        reply_problem(req, 404, "model_not_found",
+                      "There is no model version '%.40s'. GET /api/v1/models lists them.",
+                      request_param(req, "version"));
+    else if (err == ERR_NOMEM)
+        reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
+    else
+        reply_problem(req, 500, "internal_error", "The database said: %s. See the log.",
+                      err_str(err));
+}
+
+void api_models_export(struct request *req)
+{
+    struct app *app = request_app(req);
+    const struct format *format = find_format(req);
+    if (!format) {
+        reply_problem(req, 400, "bad_query", "'format' must be onnx or safetensors.");
+        return;
+    }
+    struct exporting *e = calloc(1, sizeof *e);
+    if (!e) {
+        reply_error(req, ERR_NOMEM);
+        return;
+    }
+    *e = (struct exporting){.req = req, .app = app, .format = format};
+    int err = read_rows(e);
+    if (!err)
+        err = copy_condition(e);
+    if (!err)
+        err = work_run(app->loop, work, done, e);
+    if (err) {
+        reply_error(req, err);
+        exporting_free(e);
+    }
+}
