@@ -111,6 +111,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(BUILD)/core.a $(CORE_LIBS)
 
 # What a newcomer calls. Each first installs the Debian packages it misses.
+NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
 .PHONY: demo demo-ablation check check-long bench-conv
 demo demo-ablation:
@@ -122,14 +123,14 @@ demo demo-ablation:
 check:
 	@tests/install.sh check
 	@echo 'building ...'
-	$(AGAIN) all unit fuzz
+	$(AGAIN) all unit fuzz || $(NO_BUILD)
 	@tests/run.sh check:$(BUILD) unit:$(BUILD) fuzz:$(BUILD) api:$(BUILD)
 
 check-long:
 	@tests/install.sh long
 	@echo 'building ...'
-	$(AGAIN) SAN=address all unit fuzz
-	$(AGAIN) SAN=thread unit
+	$(AGAIN) SAN=address all unit fuzz || $(NO_BUILD)
+	$(AGAIN) SAN=thread unit || $(NO_BUILD)
 	@tests/run.sh unit:build/address fuzz:build/address api:build/address unit:build/thread
 
 bench-conv:
