@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """Writes the seed inputs of the fuzz targets into tests/fuzz/corpus/<target>/: small, valid, one of each kind."""
 import gzip
+import base64
 import io
+import json
 import pathlib
 import struct
 import tarfile
@@ -82,7 +84,32 @@ def tarballs():
         save("tarball", name, data if mode == "w:gz" else data.rstrip(b"\0") + bytes(1024))
 
 
+def v2():
+    def request(name, inputs, binary=b"", header=True, **rest):
+        text = json.dumps({"inputs": [inputs], **rest}, separators=(",", ":")).encode()
+        save("v2", name, struct.pack("<H", len(text) if header else 0xffff) + text + binary)
+
+    png = picture("RGB", "PNG")
+    image = struct.pack("<I", len(png)) + png
+    pixels = {"name": "pixels", "shape": [2, 3, 2, 2]}
+    values = list(range(0, 240, 10))
+    request("image-binary", {"name": "image", "shape": [2, 1], "datatype": "BYTES",
+                             "parameters": {"binary_data_size": 2 * len(image)}}, 2 * image, id="7",
+            outputs=[{"name": "logits", "parameters": {"classification": 2, "binary_data": True}}, {"name": "label"}])
+    request("image-base64", {"name": "image", "shape": [1], "datatype": "BYTES",
+                             "data": [base64.b64encode(png).decode()]}, header=False)
+    request("uint8-binary", {**pixels, "datatype": "UINT8", "parameters": {"binary_data_size": 24}}, bytes(values),
+            parameters={"binary_data_output": True})
+    request("fp32-binary", {**pixels, "datatype": "FP32", "parameters": {"binary_data_size": 96}},
+            struct.pack("<24f", *values))
+    request("fp32-flat", {**pixels, "datatype": "FP32", "data": values}, header=False)
+    request("fp32-nested", {**pixels, "datatype": "FP32",
+                            "data": numpy.reshape(values, (2, 3, 2, 2)).tolist()}, header=False)
+    save("v2", "raw", struct.pack("<H", 0) + png)
+
+
 images()
 multiparts()
 idx()
 tarballs()
+v2()
