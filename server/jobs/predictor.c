@@ -22,9 +22,8 @@ struct task_list {
     struct predictor_task *first, *last;
 };
 
-/* What one classifying thread works with; it belongs to that thread while `busy`. */
+/* What one classifying thread works with; it belongs to that thread while it is busy. */
 struct lane {
-    bool busy;
     struct serving *serving; /* held: whose workspace this is */
     struct frozen_workspace *workspace;
     float *x, *scores, *features; /* PREDICTOR_BATCH images of that serving */
@@ -40,6 +39,7 @@ struct predictor {
 
     pthread_mutex_t lock; /* guards the rest */
     struct task_list inbox, ready, finished;
+    bool busy[PREDICTOR_LANES]; /* lanes[i] is some thread's */
     struct lane lanes[PREDICTOR_LANES];
 };
 
@@ -72,7 +72,7 @@ static void lane_release(struct lane *l)
     free(l->scores);
     free(l->features);
     serving_release(l->serving);
-    *l = (struct lane){.busy = l->busy};
+    *l = (struct lane){0};
 }
 
 /* Makes `l` fit to classify for `s`. */
@@ -83,7 +83,7 @@ static int lane_fit(struct lane *l, struct serving *s)
     lane_release(l);
     l->x = malloc(PREDICTOR_BATCH * serving_image_floats(s) * sizeof *l->x);
     l->scores = malloc(PREDICTOR_BATCH * (size_t)s->class_count * sizeof *l->scores);
-    l->features = malloc(PREDICTOR_BATCH * RESNET_FEATURES * sizeof *l->features);
+    l->features = malloc(PREDICTOR_BATCH * serving_feature_count(s) * sizeof *l->features);
     int err = l->x && l->scores && l->features ? frozen_workspace_new(&l->workspace, s->frozen)
                                                : ERR_NOMEM;
     if (err)
@@ -104,11 +104,12 @@ static int take_results(struct predictor_task *t, const struct lane *l, int at)
 {
     const struct serving *s = t->serving;
     size_t classes = (size_t)s->class_count, count = (size_t)t->count * classes;
+    size_t features = serving_feature_count(s);
     t->scores = copy_floats(l->scores + (size_t)at * classes, count);
     t->probabilities = copy_floats(l->scores + (size_t)at * classes, count);
     if (t->want_features)
-        t->features = copy_floats(l->features + (size_t)at * RESNET_FEATURES,
-                                  (size_t)t->count * RESNET_FEATURES);
+        t->features = copy_floats(l->features + (size_t)at * features,
+                                  (size_t)t->count * features);
     if (!t->scores || !t->probabilities || (t->want_features && !t->features))
         return ERR_NOMEM;
     frozen_softmax(s->frozen, t->count, t->probabilities);
@@ -159,12 +160,12 @@ static struct predictor_task *take_batch(struct predictor *p)
 }
 
 /* Classifies until nothing is ready; the caller holds the lock. */
-static void classify_ready(struct predictor *p, struct lane *l)
+static void classify_ready(struct predictor *p, int lane)
 {
-    l->busy = true;
+    p->busy[lane] = true;
     for (struct predictor_task *batch; (batch = take_batch(p));) {
         pthread_mutex_unlock(&p->lock);
-        classify(l, batch);
+        classify(&p->lanes[lane], batch);
         pthread_mutex_lock(&p->lock);
         for (struct predictor_task *t = batch, *next; t; t = next) {
             next = t->next;
@@ -172,7 +173,7 @@ static void classify_ready(struct predictor *p, struct lane *l)
         }
         uv_async_send(&p->wake);
     }
-    l->busy = false;
+    p->busy[lane] = false;
 }
 
 /* ---- preparing (pool threads) ---- */
@@ -197,13 +198,14 @@ static int prepare(struct predictor *p, struct predictor_task *t)
     return err;
 }
 
-static struct lane *idle_lane(struct predictor *p)
+/* The number of a lane that is nobody's, or -1. */
+static int idle_lane(const struct predictor *p)
 {
     for (int i = 0; i < PREDICTOR_LANES; i++) {
-        if (!p->lanes[i].busy)
-            return &p->lanes[i];
+        if (!p->busy[i])
+            return i;
     }
-    return NULL;
+    return -1;
 }
 
 static void work(void *ctx)
@@ -219,9 +221,9 @@ static void work(void *ctx)
         uv_async_send(&p->wake);
     } else {
         append(&p->ready, t);
-        struct lane *l = idle_lane(p);
-        if (l)
-            classify_ready(p, l);
+        int lane = idle_lane(p);
+        if (lane >= 0)
+            classify_ready(p, lane);
     }
     pthread_mutex_unlock(&p->lock);
 }
