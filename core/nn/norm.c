@@ -92,6 +92,16 @@ void norm_copy_pad(int h, int w, int c, int pad, const float *x, float *xpad)
 }
 
 NN_CLONES
+void norm_apply(int pixels, int c, const float *y, const float *scale, const float *shift, float *a)
+{
+    for (int p = 0; p < pixels; p++, y += c, a += c) {
+#pragma GCC ivdep
+        for (int i = 0; i < c; i++)
+            a[i] = y[i] * scale[i] + shift[i];
+    }
+}
+
+NN_CLONES
 void norm_relu(int pixels, int c, const float *restrict y, const float *restrict scale,
                const float *restrict shift, float *restrict a)
 {
@@ -141,6 +151,29 @@ void norm_backward_pad(int h, int w, int c, int pad, const float *dz, const floa
     float *out = dypad + pad * stride + (size_t)pad * c;
     for (int i = 0; i < h; i++)
         backward_row(w, c, dz + i * row, y + i * row, a, b, k, out + i * stride);
+}
+
+NN_CLONES
+static void add_backward_sums(int pixels, int c, const float *restrict dz, const float *restrict y,
+                              const float *restrict mean, float *restrict s, float *restrict q)
+{
+    for (int p = 0; p < pixels; p++, dz += c, y += c)
+        for (int i = 0; i < c; i++) {
+            s[i] += dz[i];
+            q[i] += dz[i] * (y[i] - mean[i]);
+        }
+}
+
+void norm_backward_sums(int pixels, int c, const float *dz, const float *y, const float *mean,
+                        double *sum_dz, double *sum_dz_y)
+{
+    float s[NORM_MAX_CHANNELS] = {0}, q[NORM_MAX_CHANNELS] = {0};
+    for (int p = 0; p < pixels; p += SUM_PIXELS) {
+        int n = pixels - p < SUM_PIXELS ? pixels - p : SUM_PIXELS;
+        size_t at = (size_t)p * c;
+        add_backward_sums(n, c, dz + at, y + at, mean, s, q);
+        flush_sums(c, s, q, sum_dz, sum_dz_y);
+    }
 }
 
 NN_CLONES

@@ -40,6 +40,8 @@ void norm_copy_pad(int h, int w, int c, int pad, const float *x, float *xpad);
 /* Interior of xpad = relu(y*scale + shift). */
 void norm_relu_pad(int h, int w, int c, int pad, const float *y, const float *scale,
                    const float *shift, float *xpad);
+/* a = y*scale + shift. `a` may be `y`. */
+void norm_apply(int pixels, int c, const float *y, const float *scale, const float *shift, float *a);
 /* a = relu(y*scale + shift). */
 void norm_relu(int pixels, int c, const float *y, const float *scale, const float *shift, float *a);
 /* a = relu(y*scale + shift + identity). `a` may be `identity`. */
@@ -48,6 +50,9 @@ void norm_add_relu(int pixels, int c, const float *y, const float *scale, const 
 /* Interior of dypad = a*dz + b*y + k. */
 void norm_backward_pad(int h, int w, int c, int pad, const float *dz, const float *y,
                        const float *a, const float *b, const float *k, float *dypad);
+/* The sums over this image of dz and dz*(y-mean) are added, for a batch norm whose dz another one made. */
+void norm_backward_sums(int pixels, int c, const float *dz, const float *y, const float *mean,
+                        double *sum_dz, double *sum_dz_y);
 /* dz = dx where the ReLU was open, else 0; and the sums over this image of dz and dz*(y-mean) are added.
  * `open` > 0 says where: the ReLU's output; dz may be `open`. */
 void norm_relu_backward(int pixels, int c, const float *dx, const float *open, const float *y,
