@@ -13,7 +13,7 @@ struct evaluation_run {
     const struct frozen *frozen;
     const struct dataset *data;
     struct gang *gang;
-    float *features; /* (count, RESNET_FEATURES), or NULL */
+    float *features; /* (count, feature_count), or NULL */
     float *scores;   /* (count, classes), or NULL */
     int *predicted;  /* (count), or NULL */
     int *errors;     /* (gang) */
@@ -32,11 +32,12 @@ static int argmax(int n, const float *z)
 static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, int at, int n,
                       const float *x, float *rows)
 {
-    int classes = frozen_model(run->frozen)->net->spec.classes;
+    const struct resnet *net = frozen_model(run->frozen)->net;
+    int classes = net->spec.classes;
     if (run->features) {
-        float *features = run->features + (size_t)at * RESNET_FEATURES;
+        float *features = run->features + (size_t)at * net->feature_count;
         frozen_forward(run->frozen, ws, n, x, &(struct frozen_output){.features = features});
-        prototypes_normalise(n, RESNET_FEATURES, features);
+        prototypes_normalise(n, net->feature_count, features);
         return;
     }
     if (run->scores)

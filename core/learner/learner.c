@@ -83,6 +83,7 @@ static bool job_valid(const struct learner_job *job)
 static struct resnet_spec job_spec(const struct learner_job *job)
 {
     struct resnet_spec spec = {
+        .arch = job->options->arch,
         .blocks = job->options->blocks,
         .channels = job->train->channels,
         .height = job->train->height,
@@ -134,12 +135,13 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %a %a %a %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d %llx "
-        "%llx %llx",
+        "%d %d %d %d %d %d %a %a %a %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d "
+        "%llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
-        o->aux, o->lambda, o->aux_weight, o->temperature, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
-        o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
-        o->prune_keep, o->prune_epochs, (unsigned long long)o->seed, job->classes, d->count,
+        o->aux, o->lambda, o->aux_weight, o->temperature, (int)o->arch, o->blocks, o->epochs,
+        o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay, (int)o->sgd.schedule,
+        o->lr_later, o->view.pad, o->view.flip, o->prune_keep, o->prune_epochs,
+        (unsigned long long)o->seed, job->classes, d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
         (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
         (unsigned long long)base);
@@ -266,21 +268,23 @@ static int carry_prototypes(struct learner *l, const float *features, struct mod
 {
     const struct dataset *d = l->job->train;
     struct model *base = l->job->base;
+    int width = m->net->feature_count;
     struct frozen *f = NULL;
-    float *old = malloc((size_t)d->count * RESNET_FEATURES * sizeof *old);
-    float map[RESNET_FEATURES * RESNET_FEATURES];
-    int err = old ? frozen_new(&f, base) : ERR_NOMEM;
+    float *old = malloc((size_t)d->count * width * sizeof *old);
+    float *map = malloc((size_t)width * width * sizeof *map);
+    int err = old && map ? frozen_new(&f, base) : ERR_NOMEM;
     if (!err)
         err = evaluate_features(f, d, l->gang, old);
     if (!err)
-        err = prototypes_fit_map(d->count, RESNET_FEATURES, old, features, PROTOTYPE_RIDGE, map);
+        err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE, map);
     if (err)
         goto out;
     memcpy(m->prototypes, base->prototypes,
-           (size_t)l->old_classes * RESNET_FEATURES * sizeof *m->prototypes);
-    err = prototypes_carry(l->old_classes, RESNET_FEATURES, map, m->prototypes);
+           (size_t)l->old_classes * width * sizeof *m->prototypes);
+    err = prototypes_carry(l->old_classes, width, map, m->prototypes);
 out:
     frozen_free(f);
+    free(map);
     free(old);
     return err;
 }
@@ -300,8 +304,9 @@ static int fit_score_scale(struct learner *l, const struct frozen *f, struct mod
 static int finish_classifier(struct learner *l, struct model *m)
 {
     const struct dataset *d = l->job->train;
+    int width = m->net->feature_count;
     struct frozen *f = NULL;
-    float *features = malloc((size_t)d->count * RESNET_FEATURES * sizeof *features);
+    float *features = malloc((size_t)d->count * width * sizeof *features);
     int err = features ? frozen_new(&f, m) : ERR_NOMEM;
     if (!err)
         err = evaluate_features(f, d, l->gang, features);
@@ -309,7 +314,7 @@ static int finish_classifier(struct learner *l, struct model *m)
         err = carry_prototypes(l, features, m);
     if (err)
         goto out;
-    prototypes_mean(d->count, RESNET_FEATURES, features, d->labels, l->old_classes,
+    prototypes_mean(d->count, width, features, d->labels, l->old_classes,
                     l->job->classes, m->prototypes);
     err = fit_score_scale(l, f, m);
 out:

@@ -42,7 +42,9 @@ struct learner_options {
     float lambda;       /* weight of the auxiliary distillation */
     float aux_weight;   /* weight of the auxiliary heads' classification loss */
     float temperature;  /* of the softmax form */
-    int blocks;         /* n of ResNet-(6n+2); used by the first step only */
+    /* The network (resnet_from_depth); used by the first step only. */
+    enum resnet_arch arch;
+    int blocks;
     int epochs, batch;
     struct sgd_options sgd;
     float lr_later;     /* factor on the learning rate for steps after the first */

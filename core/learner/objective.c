@@ -79,7 +79,7 @@ void objective_slice(const struct objective *o, struct train *t, int lo, int hi,
         return;
     sums->loss_class += n * class_loss(o, t, 0, lo, hi, labels, scale);
     sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale);
-    for (int head = 1; o->options->aux && head < RESNET_HEADS; head++) {
+    for (int head = 1; o->options->aux && head < o->heads; head++) {
         sums->loss_class +=
             n * class_loss(o, t, head, lo, hi, labels, scale * o->options->aux_weight);
         sums->loss_ad += n * distillation(o, t, head, lo, hi, scale * o->options->lambda);

@@ -24,6 +24,7 @@ struct objective {
     const struct learner_options *options;
     const struct teachers *teachers; /* NULL: no distillation */
     int old_classes, classes;
+    int heads; /* of the network; the main one is 0 */
     int batch; /* number of the batch, which says who teaches whom (teachers.h) */
 };
 

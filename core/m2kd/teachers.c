@@ -12,12 +12,12 @@ struct teacher {
 };
 
 struct teachers {
-    int count, per_row, member_count, classes;
+    int count, per_row, member_count, classes, heads;
     struct teacher *each;
     struct frozen_workspace **workspaces; /* (member_count) */
-    float **own;   /* (member_count * RESNET_HEADS): one teacher's logits of a chunk */
+    float **own;   /* (member_count * heads): one teacher's logits of a chunk */
     float **views; /* (member_count): the images of a chunk, gathered */
-    float *logits[RESNET_HEADS];          /* (batch_max, classes) */
+    float *logits[RESNET_MAX_HEADS];      /* (batch_max, classes), `heads` of them */
 };
 
 enum { CHUNK = 16 }; /* images a teacher sees at a time */
@@ -47,8 +47,9 @@ static bool same_network(const struct teachers *t)
     const struct resnet_spec *a = &frozen_model(t->each[0].frozen)->net->spec;
     for (int i = 1; i < t->count; i++) {
         const struct resnet_spec *b = &frozen_model(t->each[i].frozen)->net->spec;
-        if (a->blocks != b->blocks || a->channels != b->channels || a->height != b->height ||
-            a->width != b->width || t->each[i].first != t->each[i - 1].end)
+        if (a->arch != b->arch || a->blocks != b->blocks || a->channels != b->channels ||
+            a->height != b->height || a->width != b->width ||
+            t->each[i].first != t->each[i - 1].end)
             return false;
     }
     return true;
@@ -63,7 +64,7 @@ static size_t image_floats(const struct teachers *t)
 static int alloc_rows(struct teachers *t, int batch_max)
 {
     t->workspaces = calloc((size_t)t->member_count, sizeof(struct frozen_workspace *));
-    t->own = calloc((size_t)t->member_count * RESNET_HEADS, sizeof *t->own);
+    t->own = calloc((size_t)t->member_count * (size_t)t->heads, sizeof *t->own);
     t->views = calloc((size_t)t->member_count, sizeof *t->views);
     if (!t->workspaces || !t->own || !t->views)
         return ERR_NOMEM;
@@ -74,12 +75,12 @@ static int alloc_rows(struct teachers *t, int batch_max)
         if (err)
             return err;
     }
-    for (int i = 0; i < t->member_count * RESNET_HEADS; i++) {
+    for (int i = 0; i < t->member_count * t->heads; i++) {
         t->own[i] = malloc((size_t)CHUNK * t->classes * sizeof(float));
         if (!t->own[i])
             return ERR_NOMEM;
     }
-    for (int h = 0; h < RESNET_HEADS; h++) {
+    for (int h = 0; h < t->heads; h++) {
         t->logits[h] = malloc((size_t)batch_max * t->classes * sizeof(float));
         if (!t->logits[h])
             return ERR_NOMEM;
@@ -107,6 +108,7 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
             goto fail;
     }
     t->classes = t->each[t->count - 1].end;
+    t->heads = frozen_model(t->each[0].frozen)->net->head_count;
     err = same_network(t) ? alloc_rows(t, batch_max) : ERR_FORMAT;
     if (err)
         goto fail;
@@ -127,9 +129,9 @@ void teachers_free(struct teachers *t)
         frozen_workspace_free(t->workspaces[m]);
     for (int m = 0; t->views && m < t->member_count; m++)
         free(t->views[m]);
-    for (int i = 0; t->own && i < t->member_count * RESNET_HEADS; i++)
+    for (int i = 0; t->own && i < t->member_count * t->heads; i++)
         free(t->own[i]);
-    for (int h = 0; h < RESNET_HEADS; h++)
+    for (int h = 0; h < t->heads; h++)
         free(t->logits[h]);
     free(t->each);
     free(t->workspaces);
@@ -144,7 +146,7 @@ static void teach_chunk(struct teachers *t, int member, const struct teacher *te
 {
     int own_classes = frozen_model(teacher->frozen)->net->spec.classes;
     int taught = teacher->end - teacher->first;
-    float **own = &t->own[member * RESNET_HEADS];
+    float **own = &t->own[member * t->heads];
     struct frozen_output out = {.features = NULL};
     for (int h = 0; h < heads; h++)
         out.logits[h] = own[h];
@@ -171,7 +173,7 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
                       bool taps)
 {
     size_t image = image_floats(t);
-    int heads = taps ? RESNET_HEADS : 1;
+    int heads = taps ? t->heads : 1;
     for (int k = 0; k < t->count; k++) {
         int rows[CHUNK], gathered = 0;
         for (int i = 0; i < n; i++) {

@@ -1,3 +1,6 @@
+/*
+ * frozen.c - inference, a few images at a time through each block; see frozen.h.
+ */
 #include "core/model/frozen.h"
 
 #include <math.h>
@@ -27,8 +30,8 @@ struct frozen {
 struct frozen_workspace {
     struct arena arena;
     float **xpad; /* a layer; layers of one shape share a buffer */
-    float *y, *block[2], *shortcut, *scratch;
-    float *features[RESNET_HEADS];
+    float *y, *block[2], *side, *scratch;
+    float *features[RESNET_MAX_HEADS];
 };
 
 /* ---- making ---- */
@@ -113,7 +116,7 @@ static int workspace_alloc(struct frozen_workspace *ws, const struct resnet *net
     size_t image = 0, scratch = 16;
     for (int i = 0; i < net->layer_count; i++) {
         const struct conv *c = &net->layers[i].conv;
-        size_t out = (size_t)c->oh * c->ow * c->cout;
+        size_t out = resnet_layer_floats(&net->layers[i]);
         image = image > out ? image : out;
         scratch = scratch > conv_scratch_floats(c) ? scratch : conv_scratch_floats(c);
         ws->xpad[i] = workspace_pad(ws, net, i);
@@ -123,15 +126,15 @@ static int workspace_alloc(struct frozen_workspace *ws, const struct resnet *net
     ws->y = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
     ws->block[0] = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
     ws->block[1] = arena_alloc(&ws->arena, GROUP * image, sizeof(float));
-    ws->shortcut = arena_alloc(&ws->arena, image, sizeof(float));
+    ws->side = arena_alloc(&ws->arena, image, sizeof(float));
     ws->scratch = arena_alloc(&ws->arena, scratch, sizeof(float));
-    for (int h = 0; h < RESNET_HEADS; h++) {
+    for (int h = 0; h < net->head_count; h++) {
         ws->features[h] =
             arena_alloc(&ws->arena, (size_t)GROUP * net->head_features[h], sizeof(float));
         if (!ws->features[h])
             return ERR_NOMEM;
     }
-    return ws->y && ws->block[0] && ws->block[1] && ws->shortcut && ws->scratch ? 0 : ERR_NOMEM;
+    return ws->y && ws->block[0] && ws->block[1] && ws->side && ws->scratch ? 0 : ERR_NOMEM;
 }
 
 int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f)
@@ -165,60 +168,77 @@ void frozen_workspace_free(struct frozen_workspace *ws)
 
 /* ---- running ---- */
 
-static size_t image_floats(const struct conv *c)
-{
-    return (size_t)c->oh * c->ow * c->cout;
-}
-
 static void run_conv(const struct frozen *f, struct frozen_workspace *ws, int layer, float *y)
 {
     conv_forward(&f->model->net->layers[layer].conv, ws->xpad[layer], f->layers[layer].packed, y,
                  ws->scratch);
 }
 
-/* The stem, for one image: out = relu(bn(conv(x))). */
+/* The stem, for one image: out = relu(bn(conv(x))), max-pooled where the network says so. */
 static void run_stem(const struct frozen *f, struct frozen_workspace *ws, const float *x,
                      float *out)
 {
-    const struct conv *c = &f->model->net->layers[0].conv;
+    const struct resnet *net = f->model->net;
+    const struct conv *c = &net->layers[0].conv;
+    bool pools = net->blocks[0].max_pool;
     norm_copy_pad(c->h, c->w, c->cin, c->k / 2, x, ws->xpad[0]);
     run_conv(f, ws, 0, ws->y);
-    norm_relu(c->oh * c->ow, c->cout, ws->y, f->layers[0].scale, f->layers[0].shift, out);
+    norm_relu(c->oh * c->ow, c->cout, ws->y, f->layers[0].scale, f->layers[0].shift,
+              pools ? ws->side : out);
+    if (pools)
+        pool_max(c->oh, c->ow, c->cout, ws->side, out, NULL);
 }
 
-/* Block k for a group of n images: in and out are their block inputs and outputs. */
-static void run_block(const struct frozen *f, struct frozen_workspace *ws, int k, int n,
-                      const float *in, float *out)
+/* What a block adds to its second batch norm, from its input: that, or made of it in ws->side. Borrowed. */
+static const float *run_shortcut(const struct frozen *f, struct frozen_workspace *ws,
+                                 const struct resnet_block *b, const float *in)
+{
+    const struct conv *c1 = &f->model->net->layers[b->first].conv;
+    const struct frozen_layer *l;
+    switch (b->shortcut) {
+    case SHORTCUT_NONE:
+    case SHORTCUT_IDENTITY:
+        return in;
+    case SHORTCUT_SUBSAMPLE:
+        pool_shortcut(c1->h, c1->w, c1->cin, c1->cout, in, ws->side);
+        break;
+    case SHORTCUT_PROJECTION:
+        l = &f->layers[b->projection];
+        norm_copy_pad(c1->h, c1->w, c1->cin, 0, in, ws->xpad[b->projection]);
+        run_conv(f, ws, b->projection, ws->side);
+        norm_apply(b->height * b->width, b->channels, ws->side, l->scale, l->shift, ws->side);
+        break;
+    }
+    return ws->side;
+}
+
+/* A block for a group of n images: in and out are their block inputs and outputs. */
+static void run_block(const struct frozen *f, struct frozen_workspace *ws,
+                      const struct resnet_block *b, int n, const float *in, float *out)
 {
     const struct resnet_layer *layers = f->model->net->layers;
-    const struct conv *c1 = &layers[2 * k - 1].conv, *c2 = &layers[2 * k].conv;
-    const struct frozen_layer *l1 = &f->layers[2 * k - 1], *l2 = &f->layers[2 * k];
-    size_t in_size = (size_t)c1->h * c1->w * c1->cin, size = image_floats(c2);
+    const struct conv *c1 = &layers[b->first].conv, *c2 = &layers[b->last].conv;
+    const struct frozen_layer *l1 = &f->layers[b->first], *l2 = &f->layers[b->last];
+    size_t in_size = (size_t)c1->h * c1->w * c1->cin, size = resnet_block_floats(b);
     for (int i = 0; i < n; i++) {
-        norm_copy_pad(c1->h, c1->w, c1->cin, 1, in + i * in_size, ws->xpad[2 * k - 1]);
-        run_conv(f, ws, 2 * k - 1, ws->y + i * size);
+        norm_copy_pad(c1->h, c1->w, c1->cin, 1, in + i * in_size, ws->xpad[b->first]);
+        run_conv(f, ws, b->first, ws->y + i * size);
     }
     for (int i = 0; i < n; i++) {
-        const float *identity = in + i * in_size;
         norm_relu_pad(c2->h, c2->w, c2->cin, 1, ws->y + i * size, l1->scale, l1->shift,
-                      ws->xpad[2 * k]);
-        run_conv(f, ws, 2 * k, ws->y + i * size);
-        if (c1->stride > 1) {
-            pool_shortcut(c1->h, c1->w, c1->cin, c1->cout, identity, ws->shortcut);
-            identity = ws->shortcut;
-        }
-        norm_add_relu(c2->oh * c2->ow, c2->cout, ws->y + i * size, l2->scale, l2->shift, identity,
-                      out + i * size);
+                      ws->xpad[b->last]);
+        run_conv(f, ws, b->last, ws->y + i * size);
+        norm_add_relu(c2->oh * c2->ow, c2->cout, ws->y + i * size, l2->scale, l2->shift,
+                      run_shortcut(f, ws, b, in + i * in_size), out + i * size);
     }
 }
 
-static void pool_features(const struct frozen *f, struct frozen_workspace *ws, int head, int k,
-                          int n, const float *blocks)
+static void pool_features(struct frozen_workspace *ws, const struct resnet_block *b, int n,
+                          const float *outputs)
 {
-    const struct conv *c = &f->model->net->layers[2 * k].conv;
     for (int i = 0; i < n; i++)
-        pool_average(c->oh * c->ow, c->cout, blocks + i * image_floats(c),
-                     ws->features[head] + (size_t)i * c->cout);
+        pool_average(b->height * b->width, b->channels, outputs + i * resnet_block_floats(b),
+                     ws->features[b->head] + (size_t)i * b->channels);
 }
 
 /* All pooled features of up to GROUP images into ws->features. */
@@ -226,14 +246,15 @@ static void run_group(const struct frozen *f, struct frozen_workspace *ws, int n
 {
     const struct resnet *net = f->model->net;
     const struct resnet_spec *s = &net->spec;
-    int blocks = RESNET_STAGES * s->blocks, turn = 0;
+    int turn = 0;
     for (int i = 0; i < n; i++)
         run_stem(f, ws, x + (size_t)i * s->height * s->width * s->channels,
-                 ws->block[0] + i * image_floats(&net->layers[0].conv));
-    for (int k = 1; k <= blocks; k++, turn = !turn) {
-        run_block(f, ws, k, n, ws->block[turn], ws->block[!turn]);
-        if (k % s->blocks == 0)
-            pool_features(f, ws, k == blocks ? 0 : k / s->blocks, k, n, ws->block[!turn]);
+                 ws->block[0] + i * resnet_block_floats(&net->blocks[0]));
+    for (int k = 1; k < net->block_count; k++, turn = !turn) {
+        const struct resnet_block *b = &net->blocks[k];
+        run_block(f, ws, b, n, ws->block[turn], ws->block[!turn]);
+        if (b->head >= 0)
+            pool_features(ws, b, n, ws->block[!turn]);
     }
 }
 
@@ -250,17 +271,18 @@ static void run_head(const struct frozen *f, struct frozen_workspace *ws, int he
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out)
 {
-    const struct resnet_spec *s = &f->model->net->spec;
+    const struct resnet *net = f->model->net;
+    const struct resnet_spec *s = &net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
     for (int at = 0; at < n; at += GROUP) {
         int m = n - at < GROUP ? n - at : GROUP;
         run_group(f, ws, m, x + (size_t)at * image);
-        for (int h = 0; h < RESNET_HEADS; h++)
+        for (int h = 0; h < net->head_count; h++)
             if (out->logits[h])
                 run_head(f, ws, h, m, out->logits[h] + (size_t)at * s->classes);
         if (out->features)
-            memcpy(out->features + (size_t)at * RESNET_FEATURES, ws->features[0],
-                   (size_t)m * RESNET_FEATURES * sizeof(float));
+            memcpy(out->features + (size_t)at * net->feature_count, ws->features[0],
+                   (size_t)m * net->feature_count * sizeof(float));
     }
 }
 
@@ -269,14 +291,15 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
 /* Cosine of the features with every prototype, into scores (classes). */
 static void prototype_scores(const struct model *m, const float *features, float *scores)
 {
+    int count = m->net->feature_count;
     double squares = 0;
-    for (int i = 0; i < RESNET_FEATURES; i++)
+    for (int i = 0; i < count; i++)
         squares += (double)features[i] * features[i];
     float inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
     for (int c = 0; c < m->net->spec.classes; c++) {
-        const float *prototype = m->prototypes + (size_t)c * RESNET_FEATURES;
+        const float *prototype = m->prototypes + (size_t)c * count;
         float dot = 0;
-        for (int i = 0; i < RESNET_FEATURES; i++)
+        for (int i = 0; i < count; i++)
             dot += features[i] * prototype[i];
         scores[c] = dot * inverse;
     }
@@ -301,7 +324,7 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
 {
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
-    size_t image = (size_t)s->height * s->width * s->channels;
+    size_t image = (size_t)s->height * s->width * s->channels, width = (size_t)m->net->feature_count;
     for (int at = 0; at < n; at += GROUP) {
         int count = n - at < GROUP ? n - at : GROUP;
         float *rows = scores + (size_t)at * s->classes;
@@ -312,16 +335,15 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
             break;
         case CLASSIFIER_PROTOTYPES:
             for (int i = 0; i < count; i++)
-                prototype_scores(m, ws->features[0] + (size_t)i * RESNET_FEATURES,
+                prototype_scores(m, ws->features[0] + i * width,
                                  rows + (size_t)i * s->classes);
             break;
         }
         if (features)
-            memcpy(features + (size_t)at * RESNET_FEATURES, ws->features[0],
-                   (size_t)count * RESNET_FEATURES * sizeof(float));
+            memcpy(features + at * width, ws->features[0], count * width * sizeof(float));
     }
     if (features)
-        prototypes_normalise(n, RESNET_FEATURES, features);
+        prototypes_normalise(n, m->net->feature_count, features);
 }
 
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,

@@ -18,8 +18,8 @@ struct frozen_workspace; /* scratch of one thread */
 
 /* What to compute; NULL members are skipped. All rows are images. */
 struct frozen_output {
-    float *logits[RESNET_HEADS]; /* (n, classes) each: main, aux1, aux2 */
-    float *features;             /* (n, 64), not normalised */
+    float *logits[RESNET_MAX_HEADS]; /* (n, classes) each: main, aux1, ...; head_count are looked at */
+    float *features;                 /* (n, feature_count), not normalised */
 };
 
 /* New, owned by the caller; holds a reference on `m`. Errors: ERR_NOMEM. */
@@ -39,7 +39,7 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
  * prototypes. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
-/* The same, and the features those come from as unit vectors (n, 64); `features` may be NULL. */
+/* The same, and the features those come from as unit vectors (n, feature_count); `features` may be NULL. */
 void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                      float *scores, float *features);
 /* Turns raw scores (n, classes) into the probabilities of frozen_probabilities, in place. */

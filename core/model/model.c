@@ -26,7 +26,7 @@ static bool steps_valid(const int *step_end, int step_count, int classes)
 
 static int allocate(struct model *m)
 {
-    size_t prototype_floats = (size_t)m->net->spec.classes * (size_t)m->net->head_features[0];
+    size_t prototype_floats = (size_t)m->net->spec.classes * (size_t)m->net->feature_count;
     m->params = calloc(m->net->params.count, sizeof *m->params);
     m->prototypes = calloc(prototype_floats, sizeof *m->prototypes);
     m->step_end = calloc((size_t)m->step_count, sizeof *m->step_end);

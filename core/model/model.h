@@ -23,7 +23,7 @@ struct model {
     int step_count;      /* increments so far, >= 1 */
     int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */
-    float *prototypes;   /* owned; (classes, 64) unit vectors; always present */
+    float *prototypes;   /* owned; (classes, net->feature_count) unit vectors; always present */
     float score_scale;   /* softmax(score_scale * cosine), or of score_scale * logits (head) */
     _Atomic int references;
 };

@@ -12,7 +12,7 @@
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
 #define SECTION_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
 
-_Static_assert(sizeof(struct model_file_spec) == 64, "SPEC is 64 bytes in the file");
+_Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
 
 bool model_file_finite(const float *values, size_t count)
@@ -41,7 +41,7 @@ static bool scores_valid(const struct model_file_spec *s)
 
 static uint64_t prototype_floats(const struct model *m)
 {
-    return (uint64_t)m->net->spec.classes * (uint64_t)m->net->head_features[0];
+    return (uint64_t)m->net->spec.classes * (uint64_t)m->net->feature_count;
 }
 
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
@@ -49,6 +49,7 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
 {
     const struct resnet_spec *net = &m->net->spec;
     struct model_file_spec s = {
+        .arch = (int32_t)net->arch,
         .blocks = net->blocks,
         .channels = net->channels,
         .height = net->height,
@@ -83,8 +84,14 @@ static int restore_empty(struct model **out, const struct container *c,
                                    (uint64_t)spec->step_count * sizeof(int32_t), &step_end);
     if (err)
         return err;
-    const struct resnet_spec net = {spec->blocks, spec->channels, spec->height, spec->width,
-                                    spec->classes};
+    const struct resnet_spec net = {
+        .arch = (enum resnet_arch)spec->arch,
+        .blocks = spec->blocks,
+        .channels = spec->channels,
+        .height = spec->height,
+        .width = spec->width,
+        .classes = spec->classes,
+    };
     err = model_new(out, &net, step_end, spec->step_count, isa);
     return err == ERR_INVALID ? ERR_FORMAT : err; /* the file's numbers, not the caller's */
 }

@@ -17,7 +17,7 @@ enum { MODEL_FILE_SECTIONS = 3 }; /* SPEC, STEP, PROT */
 
 /* The SPEC section, as it stands in the file. */
 struct model_file_spec {
-    int32_t blocks, channels, height, width, classes;
+    int32_t arch, blocks, channels, height, width, classes;
     int32_t step_count, classifier;
     float score_scale;
     float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* 0 beyond `channels` */

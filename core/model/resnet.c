@@ -1,3 +1,6 @@
+/*
+ * resnet.c - the block table of each architecture, and the parameter table; see resnet.h.
+ */
 #include "core/model/resnet.h"
 
 #include <math.h>
@@ -9,14 +12,68 @@
 #include "core/err.h"
 #include "core/nn/rng.h"
 
-enum { STEM_CHANNELS = 16, INIT_STREAM = 1, PLACE_BYTES = 48 };
+enum { INIT_STREAM = 1, PLACE_BYTES = 24, LAYER_ENTRIES = 5 };
+
+/* What tells the architectures apart. */
+struct architecture {
+    int stages, min_blocks, max_blocks; /* blocks a stage */
+    int stem_channels, stem_kernel, stem_stride;
+    bool stem_pool;
+    enum resnet_shortcut shortcut; /* where the shape changes */
+    int min_side;
+};
+
+static const struct architecture architectures[] = {
+    [RESNET_CIFAR] = {.stages = 3, .min_blocks = 1, .max_blocks = RESNET_MAX_BLOCKS,
+                      .stem_channels = 16, .stem_kernel = 3, .stem_stride = 1,
+                      .shortcut = SHORTCUT_SUBSAMPLE, .min_side = 8},
+    [RESNET_18] = {.stages = 4, .min_blocks = 2, .max_blocks = 2,
+                   .stem_channels = 64, .stem_kernel = 7, .stem_stride = 2, .stem_pool = true,
+                   .shortcut = SHORTCUT_PROJECTION, .min_side = 32},
+};
+
+/* ---- what there is ---- */
+
+bool resnet_exists(enum resnet_arch arch, int blocks)
+{
+    return (arch == RESNET_CIFAR || arch == RESNET_18) &&
+           blocks >= architectures[arch].min_blocks && blocks <= architectures[arch].max_blocks;
+}
+
+int resnet_depth(enum resnet_arch arch, int blocks)
+{
+    return 2 * architectures[arch].stages * blocks + 2;
+}
+
+int resnet_from_depth(int depth, enum resnet_arch *arch, int *blocks)
+{
+    for (enum resnet_arch i = RESNET_CIFAR; i <= RESNET_18; i++) {
+        int n = (depth - 2) / (2 * architectures[i].stages);
+        if (!resnet_exists(i, n) || resnet_depth(i, n) != depth)
+            continue;
+        *arch = i;
+        *blocks = n;
+        return 0;
+    }
+    return ERR_INVALID;
+}
+
+int resnet_min_side(enum resnet_arch arch)
+{
+    return architectures[arch].min_side;
+}
 
 static bool spec_valid(const struct resnet_spec *s)
 {
-    return s->blocks >= 1 && s->blocks <= RESNET_MAX_BLOCKS && s->channels >= 1 &&
-           s->channels <= 4 && s->height >= 8 && s->height <= 512 && s->width >= 8 &&
-           s->width <= 512 && s->classes >= 1 && s->classes <= RESNET_MAX_CLASSES;
+    if (!resnet_exists(s->arch, s->blocks))
+        return false;
+    int side = resnet_min_side(s->arch);
+    return s->channels >= 1 && s->channels <= 4 && s->height >= side && s->height <= 512 &&
+           s->width >= side && s->width <= 512 && s->classes >= 1 &&
+           s->classes <= RESNET_MAX_CLASSES;
 }
+
+/* ---- parameters ---- */
 
 /* Appends an entry; the table has room by construction. Returns its index. */
 __attribute__((format(printf, 4, 5)))
@@ -40,106 +97,173 @@ static int add_entry(struct param_table *t, enum param_kind kind, const int dims
     return t->entry_count++;
 }
 
-/* "stem" for layer 0, else "stage1.block0.conv1" without the last part, and 1 or 2. */
-static void layer_place(const struct resnet *net, int layer, char *place, size_t place_bytes,
-                        int *which)
+/* "stem" or "stage1.block0", as its own array. */
+struct place {
+    char text[PLACE_BYTES];
+};
+
+static struct place place_of(const struct resnet_block *b)
 {
-    int block = (layer - 1) / 2, n = net->spec.blocks;
-    *which = layer == 0 ? 1 : (layer - 1) % 2 + 1;
-    if (layer == 0)
-        snprintf(place, place_bytes, "stem");
+    struct place p;
+    if (b->shortcut == SHORTCUT_NONE)
+        snprintf(p.text, sizeof p.text, "stem");
     else
-        snprintf(place, place_bytes, "stage%d.block%d", block / n + 1, block % n);
+        snprintf(p.text, sizeof p.text, "stage%d.block%d", b->stage, b->place);
+    return p;
 }
 
-static void add_layer_entries(struct resnet *net, int layer)
+/* The names of a layer's two halves within its place, by role. */
+static const char *const conv_names[] = {"conv1", "conv1", "conv2", "proj.conv"};
+static const char *const norm_names[] = {"bn1", "bn1", "bn2", "proj.bn"};
+
+static void add_layer_entries(struct resnet *net, struct resnet_layer *l)
 {
-    struct resnet_layer *l = &net->layers[layer];
+    struct place place = place_of(&net->blocks[l->block]);
+    const char *conv = conv_names[l->role], *norm = norm_names[l->role];
     const struct conv *c = &l->conv;
-    char place[PLACE_BYTES];
-    int which;
-    layer_place(net, layer, place, sizeof place, &which);
-    l->weight = add_entry(&net->params, PARAM_CONV_WEIGHT,
-                          (int[4]){c->k, c->k, c->cin, c->cout}, "%s.conv%d.weight", place,
-                          which);
-    l->gamma = add_entry(&net->params, PARAM_BN_GAMMA, (int[4]){c->cout}, "%s.bn%d.gamma", place,
-                         which);
-    l->beta = add_entry(&net->params, PARAM_BN_BETA, (int[4]){c->cout}, "%s.bn%d.beta", place,
-                        which);
+    l->weight = add_entry(&net->params, PARAM_CONV_WEIGHT, (int[4]){c->k, c->k, c->cin, c->cout},
+                          "%s.%s.weight", place.text, conv);
+    l->gamma = add_entry(&net->params, PARAM_BN_GAMMA, (int[4]){c->cout}, "%s.%s.gamma",
+                         place.text, norm);
+    l->beta = add_entry(&net->params, PARAM_BN_BETA, (int[4]){c->cout}, "%s.%s.beta", place.text,
+                        norm);
 }
 
 static void add_head_entries(struct resnet *net)
 {
-    static const char *const names[RESNET_HEADS] = {"head", "aux1", "aux2"};
-    for (int i = 0; i < RESNET_HEADS; i++) {
+    for (int i = 0; i < net->head_count; i++) {
+        char name[16] = "head";
+        if (i > 0)
+            snprintf(name, sizeof name, "aux%d", i);
         net->head_weight[i] =
             add_entry(&net->params, PARAM_HEAD_WEIGHT,
-                      (int[4]){net->spec.classes, net->head_features[i]}, "%s.weight", names[i]);
+                      (int[4]){net->spec.classes, net->head_features[i]}, "%s.weight", name);
         net->head_bias[i] = add_entry(&net->params, PARAM_HEAD_BIAS, (int[4]){net->spec.classes},
-                                      "%s.bias", names[i]);
+                                      "%s.bias", name);
     }
 }
 
-static void add_running_entries(struct resnet *net)
+static void add_running_entries(struct resnet *net, struct resnet_layer *l)
 {
-    for (int i = 0; i < net->layer_count; i++) {
-        struct resnet_layer *l = &net->layers[i];
-        char place[PLACE_BYTES];
-        int which;
-        layer_place(net, i, place, sizeof place, &which);
-        l->mean = add_entry(&net->params, PARAM_BN_MEAN, (int[4]){l->conv.cout}, "%s.bn%d.mean",
-                            place, which);
-        l->var = add_entry(&net->params, PARAM_BN_VAR, (int[4]){l->conv.cout}, "%s.bn%d.var",
-                           place, which);
-    }
+    struct place place = place_of(&net->blocks[l->block]);
+    const char *norm = norm_names[l->role];
+    l->mean = add_entry(&net->params, PARAM_BN_MEAN, (int[4]){l->conv.cout}, "%s.%s.mean",
+                        place.text, norm);
+    l->var = add_entry(&net->params, PARAM_BN_VAR, (int[4]){l->conv.cout}, "%s.%s.var", place.text,
+                       norm);
 }
 
-/* The convolutions in forward order: stem, then conv1 and conv2 of every block. */
-static int init_layers(struct resnet *net, enum conv_isa isa)
+static void add_entries(struct resnet *net)
+{
+    for (int i = 0; i < net->layer_count; i++)
+        add_layer_entries(net, &net->layers[i]);
+    add_head_entries(net);
+    net->params.trained_count = net->params.count;
+    for (int i = 0; i < net->layer_count; i++)
+        add_running_entries(net, &net->layers[i]);
+}
+
+/* ---- structure ---- */
+
+/* Appends a convolution of an (h, w, cin) input to the block being added. */
+static int add_layer(struct resnet *net, enum resnet_role role, const int input[3], int cout,
+                     int k, int stride, enum conv_isa isa)
+{
+    struct resnet_layer *l = &net->layers[net->layer_count++];
+    l->role = role;
+    l->block = net->block_count;
+    return conv_init(&l->conv, input[0], input[1], input[2], cout, k, stride, isa, CONV_FP32);
+}
+
+/* The output's shape is that of the last convolution, halved by max pooling. */
+static void finish_block(struct resnet *net, struct resnet_block *b)
+{
+    const struct conv *c = &net->layers[b->last].conv;
+    b->height = b->max_pool ? (c->oh + 1) / 2 : c->oh;
+    b->width = b->max_pool ? (c->ow + 1) / 2 : c->ow;
+    b->channels = c->cout;
+    net->block_count++;
+}
+
+static int add_stem(struct resnet *net, const struct architecture *a, enum conv_isa isa)
 {
     const struct resnet_spec *s = &net->spec;
-    int h = s->height, w = s->width, cin = s->channels;
-    for (int i = 0; i < net->layer_count; i++) {
-        int block = (i - 1) / 2, stage = i == 0 ? 0 : block / s->blocks;
-        int cout = STEM_CHANNELS << stage;
-        bool halves = i > 0 && (i - 1) % 2 == 0 && stage > 0 && block % s->blocks == 0;
-        struct conv *c = &net->layers[i].conv;
-        int err = conv_init(c, h, w, cin, cout, 3, halves ? 2 : 1, isa,
-                            CONV_FP32);
-        if (err)
-            return err;
-        h = c->oh;
-        w = c->ow;
-        cin = cout;
+    struct resnet_block *b = &net->blocks[0];
+    *b = (struct resnet_block){.projection = -1, .head = -1, .max_pool = a->stem_pool};
+    int err = add_layer(net, LAYER_STEM, (int[3]){s->height, s->width, s->channels},
+                        a->stem_channels, a->stem_kernel, a->stem_stride, isa);
+    if (!err)
+        finish_block(net, b);
+    return err;
+}
+
+/* Block `place` of stage `stage`, on top of what is there. */
+static int add_block(struct resnet *net, const struct architecture *a, int stage, int place,
+                     enum conv_isa isa)
+{
+    const struct resnet_block *below = &net->blocks[net->block_count - 1];
+    struct resnet_block *b = &net->blocks[net->block_count];
+    const int in[3] = {below->height, below->width, below->channels};
+    int cout = a->stem_channels << (stage - 1), stride = stage > 1 && place == 0 ? 2 : 1;
+    bool ends_stage = place == net->spec.blocks - 1;
+    *b = (struct resnet_block){
+        .stage = stage,
+        .place = place,
+        .first = net->layer_count,
+        .last = net->layer_count + 1,
+        .projection = -1,
+        .shortcut = stride == 1 ? SHORTCUT_IDENTITY : a->shortcut,
+        .head = !ends_stage ? -1 : stage == a->stages ? 0 : stage,
+    };
+    int err = add_layer(net, LAYER_CONV1, in, cout, 3, stride, isa);
+    if (err)
+        return err;
+    const struct conv *c1 = &net->layers[b->first].conv;
+    err = add_layer(net, LAYER_CONV2, (int[3]){c1->oh, c1->ow, cout}, cout, 3, 1, isa);
+    if (!err && b->shortcut == SHORTCUT_PROJECTION) {
+        b->projection = net->layer_count;
+        err = add_layer(net, LAYER_PROJECTION, in, cout, 1, stride, isa);
     }
+    if (err)
+        return err;
+    finish_block(net, b);
+    if (b->head >= 0)
+        net->head_features[b->head] = b->channels;
     return 0;
+}
+
+static int add_blocks(struct resnet *net, const struct architecture *a, enum conv_isa isa)
+{
+    int err = add_stem(net, a, isa);
+    for (int stage = 1; stage <= a->stages; stage++)
+        for (int place = 0; !err && place < net->spec.blocks; place++)
+            err = add_block(net, a, stage, place, isa);
+    net->head_count = a->stages;
+    net->feature_count = net->head_features[0];
+    return err;
 }
 
 int resnet_new(struct resnet **out, const struct resnet_spec *spec, enum conv_isa isa)
 {
     if (!spec_valid(spec))
         return ERR_INVALID;
+    const struct architecture *a = &architectures[spec->arch];
+    size_t blocks = (size_t)a->stages * (size_t)spec->blocks, layers = 1 + 3 * blocks;
     int err = ERR_NOMEM;
     struct resnet *net = calloc(1, sizeof *net);
     if (!net)
         return ERR_NOMEM;
     net->spec = *spec;
-    net->layer_count = 6 * spec->blocks + 1;
-    net->layers = calloc((size_t)net->layer_count, sizeof *net->layers);
+    net->blocks = calloc(1 + blocks, sizeof *net->blocks);
+    net->layers = calloc(layers, sizeof *net->layers);
     net->params.entries =
-        calloc((size_t)net->layer_count * 5 + 2 * RESNET_HEADS, sizeof *net->params.entries);
-    if (!net->layers || !net->params.entries)
+        calloc(layers * LAYER_ENTRIES + 2 * RESNET_MAX_HEADS, sizeof *net->params.entries);
+    if (!net->blocks || !net->layers || !net->params.entries)
         goto fail;
-    err = init_layers(net, isa);
+    err = add_blocks(net, a, isa);
     if (err)
         goto fail;
-    for (int i = 0; i < RESNET_HEADS; i++) /* main head on stage 3, taps on stages 1 and 2 */
-        net->head_features[i] = STEM_CHANNELS << (i == 0 ? RESNET_STAGES - 1 : i - 1);
-    for (int i = 0; i < net->layer_count; i++)
-        add_layer_entries(net, i);
-    add_head_entries(net);
-    net->params.trained_count = net->params.count;
-    add_running_entries(net);
+    add_entries(net);
     *out = net;
     return 0;
 fail:
@@ -151,6 +275,7 @@ void resnet_free(struct resnet *net)
 {
     if (!net)
         return;
+    free(net->blocks);
     free(net->layers);
     free(net->params.entries);
     free(net);

@@ -1,3 +1,6 @@
+/*
+ * train.c - the workspace of a training step, and what its members share; see train.h.
+ */
 #include "core/model/train.h"
 
 #include <stdlib.h>
@@ -54,7 +57,7 @@ static int alloc_layer(struct train *t, int index)
     s->xpad = pad_index(t, PAD_INPUT, c->h, c->w, c->cin, pad, conv_xpad_floats(c));
     s->dypad = pad_index(t, PAD_GRADIENT, c->oh, c->ow, c->cout, pad, conv_dypad_floats(c));
     s->packed = floats(t, conv_packed_floats(c));
-    s->y = floats(t, (size_t)t->batch_max * image_floats(l));
+    s->y = floats(t, (size_t)t->batch_max * resnet_layer_floats(l));
     if (!s->packed || !s->y)
         return ERR_NOMEM;
     return alloc_norm(t, s, c->cout);
@@ -63,10 +66,10 @@ static int alloc_layer(struct train *t, int index)
 static int alloc_member(struct train *t, struct member_state *m, size_t image, size_t scratch)
 {
     m->dx = floats(t, image);
-    m->shortcut = floats(t, image);
+    m->side = floats(t, image);
     m->scratch = floats(t, scratch);
     m->gradient = floats(t, t->net->params.trained_count);
-    if (!m->dx || !m->shortcut || !m->scratch || !m->gradient)
+    if (!m->dx || !m->side || !m->scratch || !m->gradient)
         return ERR_NOMEM;
     memset(m->gradient, 0, t->net->params.trained_count * sizeof(float));
     for (int i = 0; i < t->pad_count; i++) {
@@ -82,7 +85,7 @@ static int alloc_heads(struct train *t)
 {
     const struct resnet *net = t->net;
     size_t n = (size_t)t->batch_max;
-    for (int i = 0; i < RESNET_HEADS; i++) {
+    for (int i = 0; i < net->head_count; i++) {
         t->features[i] = floats(t, n * net->head_features[i]);
         t->dfeatures[i] = floats(t, n * net->head_features[i]);
         t->logits[i] = floats(t, n * net->spec.classes);
@@ -93,6 +96,21 @@ static int alloc_heads(struct train *t)
     return 0;
 }
 
+static int alloc_blocks(struct train *t)
+{
+    const struct resnet *net = t->net;
+    size_t n = (size_t)t->batch_max;
+    for (int k = 0; k < net->block_count; k++) {
+        t->blocks[k] = floats(t, n * resnet_block_floats(&net->blocks[k]));
+        if (!t->blocks[k])
+            return ERR_NOMEM;
+    }
+    if (!net->blocks[0].max_pool)
+        return 0;
+    t->winners = arena_alloc(&t->arena, n * resnet_block_floats(&net->blocks[0]), 1);
+    return t->winners ? 0 : ERR_NOMEM;
+}
+
 static int alloc_all(struct train *t)
 {
     const struct resnet *net = t->net;
@@ -100,7 +118,7 @@ static int alloc_all(struct train *t)
     size_t n = (size_t)t->batch_max, image = 0, scratch = 16;
     for (int i = 0; i < net->layer_count; i++) {
         const struct conv *c = &net->layers[i].conv;
-        size_t in = (size_t)c->h * c->w * c->cin, out = image_floats(&net->layers[i]);
+        size_t in = (size_t)c->h * c->w * c->cin, out = resnet_layer_floats(&net->layers[i]);
         image = image > in ? image : in;
         image = image > out ? image : out;
         if (scratch < conv_scratch_floats(c))
@@ -110,13 +128,8 @@ static int alloc_all(struct train *t)
     }
     t->input = floats(t, n * spec->height * spec->width * spec->channels);
     t->gradient = floats(t, net->params.trained_count);
-    if (!t->input || !t->gradient)
+    if (!t->input || !t->gradient || alloc_blocks(t))
         return ERR_NOMEM;
-    for (int k = 0; k <= t->block_count; k++) {
-        t->blocks[k] = floats(t, n * image_floats(&net->layers[2 * k]));
-        if (!t->blocks[k])
-            return ERR_NOMEM;
-    }
     for (int m = 0; m < t->gang_size; m++)
         if (alloc_member(t, &t->members[m], image, scratch))
             return ERR_NOMEM;
@@ -134,10 +147,9 @@ int train_new(struct train **out, const struct resnet *net, struct gang *gang, i
     t->command = command;
     t->gang_size = gang_size(gang);
     t->batch_max = batch_max;
-    t->block_count = (net->layer_count - 1) / 2;
     t->layers = calloc((size_t)net->layer_count, sizeof *t->layers);
     t->members = calloc((size_t)t->gang_size, sizeof *t->members);
-    t->blocks = calloc((size_t)t->block_count + 1, sizeof *t->blocks);
+    t->blocks = calloc((size_t)net->block_count, sizeof *t->blocks);
     int err = ERR_NOMEM;
     if (!t->layers || !t->members || !t->blocks)
         goto fail;

@@ -1,3 +1,6 @@
+/*
+ * train_backward.c - the backward pass of a training step, block by block; see train.h.
+ */
 #include <string.h>
 
 #include "core/model/train_state.h"
@@ -10,7 +13,7 @@ static void backward_heads(struct train *t, int member, int lo, int hi, const fl
     const struct resnet *net = t->net;
     const struct param_entry *entries = net->params.entries;
     float *gradient = t->members[member].gradient;
-    for (int h = 0; h < RESNET_HEADS; h++) {
+    for (int h = 0; h < net->head_count; h++) {
         int f = net->head_features[h];
         float *dfeatures = t->dfeatures[h] + (size_t)lo * f;
         memset(dfeatures, 0, (size_t)(hi - lo) * f * sizeof *dfeatures);
@@ -38,9 +41,10 @@ static void finish_backward(struct train *t, int member, int n, int layer, const
                          member ? NULL : gradient + entries[l->beta].offset);
 }
 
-/* Gradient through one convolution for image i: fills dypad from (dz, y), adds to the weights' gradient and, but for
- * the stem, leaves the gradient of the input in the member's dx. */
-static void backward_conv(struct train *t, int member, int layer, int i, const float *dz)
+/* Gradient through one convolution for image i: fills dypad from (dz, y), adds to the weights' gradient and, unless
+ * dx is NULL, leaves the gradient of the input there. */
+static void backward_conv(struct train *t, int member, int layer, int i, const float *dz,
+                          float *dx)
 {
     const struct resnet_layer *l = &t->net->layers[layer];
     const struct conv *c = &l->conv;
@@ -50,17 +54,16 @@ static void backward_conv(struct train *t, int member, int layer, int i, const f
     float *dypad = me->pads[s->dypad];
     norm_backward_pad(c->oh, c->ow, c->cout, c->k / 2, dz, image_y(t, layer, i), v->a, v->b, v->k,
                       dypad);
-    if (layer > 0)
-        conv_backward_data(c, dypad, s->packed, me->dx, me->scratch);
+    if (dx)
+        conv_backward_data(c, dypad, s->packed, dx, me->scratch);
     conv_backward_weights(c, fill_xpad(t, member, layer, i), dypad,
                           me->gradient + t->net->params.entries[l->weight].offset, me->scratch);
 }
 
-static double *clear_backward_sums(struct train *t, int member, int layer)
+static void clear_backward_sums(struct train *t, int member, int layer)
 {
     double *sum = member_sums(t, layer, member, SUM_DZ); /* SUM_DZY follows */
     memset(sum, 0, (size_t)2 * t->net->layers[layer].conv.cout * sizeof *sum);
-    return sum;
 }
 
 /*
@@ -71,7 +74,7 @@ static double *clear_backward_sums(struct train *t, int member, int layer)
  */
 static float *image_dz_inner(struct train *t, int k, int i)
 {
-    return image_y(t, 2 * k, i);
+    return image_y(t, t->net->blocks[k].last, i);
 }
 
 static float *image_dz_block(struct train *t, int k, int i)
@@ -79,69 +82,139 @@ static float *image_dz_block(struct train *t, int k, int i)
     return image_block(t, k, i);
 }
 
+static void clear_block_sums(struct train *t, int member, int k)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    clear_backward_sums(t, member, b->last);
+    if (b->projection >= 0)
+        clear_backward_sums(t, member, b->projection);
+}
+
+/*
+ * From the gradient of block k's output, in the member's dx, to dz before the ReLU that closed it,
+ * and the sums of the batch norms that dz goes through next. Under max pooling all but the winners
+ * have no gradient, so dz is kept for the pooled pixels alone, with the winners' y.
+ */
+static void reopen_block(struct train *t, int member, int k, int i)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    const struct conv *c = &t->net->layers[b->last].conv;
+    struct member_state *me = &t->members[member];
+    const float *y = image_y(t, b->last, i);
+    float *dz = image_dz_block(t, k, i);
+    double *sum = member_sums(t, b->last, member, SUM_DZ);
+    int pixels = b->height * b->width;
+    if (b->max_pool) {
+        pool_max_pick(c->oh, c->ow, c->cout, y, image_winners(t, i), me->side);
+        y = me->side;
+    }
+    norm_relu_backward(pixels, b->channels, me->dx, image_block(t, k, i), y,
+                       t->layers[b->last].norm[member].mean, dz, sum, sum + b->channels);
+    if (b->projection < 0)
+        return;
+    sum = member_sums(t, b->projection, member, SUM_DZ);
+    norm_backward_sums(pixels, b->channels, dz, image_y(t, b->projection, i),
+                       t->layers[b->projection].norm[member].mean, sum, sum + b->channels);
+}
+
+/* Adds what comes from the head that hangs on block k. */
+static void add_head_gradient(struct train *t, int member, int k, int i)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    if (b->head >= 0)
+        pool_average_backward(b->height * b->width, b->channels,
+                              t->dfeatures[b->head] + (size_t)i * b->channels,
+                              t->members[member].dx);
+}
+
 /* dz of the last block's output, from the main head. */
 static void backward_features(struct train *t, int member, int lo, int hi)
 {
-    int layer = 2 * t->block_count, c = t->net->layers[layer].conv.cout;
-    int pixels = resnet_pixels(&t->net->layers[layer]);
-    size_t size = (size_t)pixels * c;
+    int top = t->net->block_count - 1;
+    size_t size = resnet_block_floats(&t->net->blocks[top]);
     float *dx = t->members[member].dx;
-    double *sum = clear_backward_sums(t, member, layer);
+    clear_block_sums(t, member, top);
     for (int i = lo; i < hi; i++) {
         memset(dx, 0, size * sizeof *dx);
-        pool_average_backward(pixels, c, t->dfeatures[0] + (size_t)i * c, dx);
-        norm_relu_backward(pixels, c, dx, image_block(t, t->block_count, i), image_y(t, layer, i),
-                           t->layers[layer].norm[member].mean,
-                           image_dz_block(t, t->block_count, i), sum, sum + c);
+        add_head_gradient(t, member, top, i);
+        reopen_block(t, member, top, i);
     }
 }
 
 /* Second convolution of block k: dz of the block's output -> dz inside the block. */
-static void backward_conv2(struct train *t, int member, int lo, int hi, int k)
+static void backward_inner(struct train *t, int member, int lo, int hi, int k)
 {
-    int layer = 2 * k;
-    const struct resnet_layer *inner = &t->net->layers[layer - 1];
-    const struct norm_vectors *v = &t->layers[layer - 1].norm[member];
+    const struct resnet_block *b = &t->net->blocks[k];
+    const struct resnet_layer *inner = &t->net->layers[b->first];
+    const struct norm_vectors *v = &t->layers[b->first].norm[member];
     int pixels = resnet_pixels(inner), c = inner->conv.cout;
-    double *sum = clear_backward_sums(t, member, layer - 1);
+    float *dx = t->members[member].dx;
+    double *sum = member_sums(t, b->first, member, SUM_DZ);
+    clear_backward_sums(t, member, b->first);
     for (int i = lo; i < hi; i++) {
-        backward_conv(t, member, layer, i, image_dz_block(t, k, i));
-        norm_relu_backward_recompute(pixels, c, t->members[member].dx, image_y(t, layer - 1, i),
-                                     v->scale, v->shift, v->mean, image_dz_inner(t, k, i), sum,
-                                     sum + c);
+        backward_conv(t, member, b->last, i, image_dz_block(t, k, i), dx);
+        norm_relu_backward_recompute(pixels, c, dx, image_y(t, b->first, i), v->scale, v->shift,
+                                     v->mean, image_dz_inner(t, k, i), sum, sum + c);
     }
 }
 
-/* First convolution of block k, the shortcut and the tap: dz inside -> dz of the previous block's output. */
-static void backward_conv1(struct train *t, int member, int lo, int hi, int k)
+static void add_image(size_t size, const float *from, float *to)
 {
-    int layer = 2 * k - 1, previous = layer - 1, head = head_of_block(t, k - 1);
-    const struct resnet_layer *l = &t->net->layers[layer], *in = &t->net->layers[previous];
-    const struct conv *c1 = &l->conv;
-    int pixels = resnet_pixels(in), c = in->conv.cout;
-    size_t size = image_floats(l);
-    float *dx = t->members[member].dx;
-    double *sum = clear_backward_sums(t, member, previous);
+    for (size_t j = 0; j < size; j++)
+        to[j] += from[j];
+}
+
+/* Adds what comes through block k's shortcut, from dz of its output, to the gradient of its input. */
+static void backward_shortcut(struct train *t, int member, int k, int i)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    const struct conv *c1 = &t->net->layers[b->first].conv;
+    struct member_state *me = &t->members[member];
+    const float *dz = image_dz_block(t, k, i);
+    size_t size = resnet_block_floats(b - 1);
+    switch (b->shortcut) {
+    case SHORTCUT_NONE:
+        break;
+    case SHORTCUT_IDENTITY:
+        add_image(size, dz, me->dx);
+        break;
+    case SHORTCUT_SUBSAMPLE:
+        pool_shortcut_backward(c1->h, c1->w, c1->cin, c1->cout, dz, me->dx);
+        break;
+    case SHORTCUT_PROJECTION:
+        backward_conv(t, member, b->projection, i, dz, me->side);
+        add_image(size, me->side, me->dx);
+        break;
+    }
+}
+
+/* First convolution of block k, the shortcut and the tap: dz inside -> dz of the output of the block below. */
+static void backward_outer(struct train *t, int member, int lo, int hi, int k)
+{
+    clear_block_sums(t, member, k - 1);
     for (int i = lo; i < hi; i++) {
-        const float *dz = image_dz_block(t, k, i);
-        backward_conv(t, member, layer, i, image_dz_inner(t, k, i));
-        if (c1->stride == 1)
-            for (size_t j = 0; j < size; j++)
-                dx[j] += dz[j];
-        else
-            pool_shortcut_backward(c1->h, c1->w, c1->cin, c1->cout, dz, dx);
-        if (head >= 0)
-            pool_average_backward(pixels, c, t->dfeatures[head] + (size_t)i * c, dx);
-        norm_relu_backward(pixels, c, dx, image_block(t, k - 1, i), image_y(t, previous, i),
-                           t->layers[previous].norm[member].mean, image_dz_block(t, k - 1, i), sum,
-                           sum + c);
+        backward_conv(t, member, t->net->blocks[k].first, i, image_dz_inner(t, k, i),
+                      t->members[member].dx);
+        backward_shortcut(t, member, k, i);
+        add_head_gradient(t, member, k - 1, i);
+        reopen_block(t, member, k - 1, i);
     }
 }
 
 static void backward_stem(struct train *t, int member, int lo, int hi)
 {
-    for (int i = lo; i < hi; i++)
-        backward_conv(t, member, 0, i, image_dz_block(t, 0, i));
+    const struct resnet_block *b = &t->net->blocks[0];
+    const struct resnet_layer *l = &t->net->layers[b->last];
+    float *full = t->members[member].dx;
+    for (int i = lo; i < hi; i++) {
+        const float *dz = image_dz_block(t, 0, i);
+        if (b->max_pool) {
+            memset(full, 0, resnet_layer_floats(l) * sizeof *full);
+            pool_max_backward(l->conv.oh, l->conv.ow, l->conv.cout, dz, image_winners(t, i), full);
+            dz = full;
+        }
+        backward_conv(t, member, b->last, i, dz, NULL);
+    }
 }
 
 /* Adds the members' gradients in member order, each member its range, and clears them for the next step. */
@@ -168,17 +241,20 @@ static void clear_gradient(struct train *t, int member)
 /* The blocks from last to first. */
 static int backward_blocks(struct train *t, int member, int n, int lo, int hi, const float *params)
 {
-    for (int k = t->block_count; k > 0; k--) {
+    for (int k = t->net->block_count - 1; k > 0; k--) {
+        const struct resnet_block *b = &t->net->blocks[k];
         int err = train_sync(t, member);
         if (err)
             return err;
-        finish_backward(t, member, n, 2 * k, params);
-        backward_conv2(t, member, lo, hi, k);
+        finish_backward(t, member, n, b->last, params);
+        if (b->projection >= 0)
+            finish_backward(t, member, n, b->projection, params);
+        backward_inner(t, member, lo, hi, k);
         err = train_sync(t, member);
         if (err)
             return err;
-        finish_backward(t, member, n, 2 * k - 1, params);
-        backward_conv1(t, member, lo, hi, k);
+        finish_backward(t, member, n, b->first, params);
+        backward_outer(t, member, lo, hi, k);
     }
     return train_sync(t, member);
 }

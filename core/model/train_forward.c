@@ -1,3 +1,6 @@
+/*
+ * train_forward.c - the forward pass of a training step, block by block; see train.h.
+ */
 #include <string.h>
 
 #include "core/err.h"
@@ -44,69 +47,138 @@ static void finish_statistics(struct train *t, int member, int n, int layer, flo
     }
 }
 
-/* What the block adds to its second batch norm: its input, subsampled where the shape changes. Borrowed. */
-static const float *block_identity(struct train *t, struct member_state *me, int k, int i)
+/* Output of the stem for image i, from the outputs y of its convolution. */
+static void close_stem(struct train *t, int member, int i)
 {
-    const struct conv *c1 = &t->net->layers[2 * k - 1].conv;
+    const struct resnet_block *b = &t->net->blocks[0];
+    const struct conv *c = &t->net->layers[b->last].conv;
+    const struct norm_vectors *v = &t->layers[b->last].norm[member];
+    float *a = b->max_pool ? t->members[member].side : image_block(t, 0, i);
+    norm_relu(c->oh * c->ow, c->cout, image_y(t, b->last, i), v->scale, v->shift, a);
+    if (b->max_pool)
+        pool_max(c->oh, c->ow, c->cout, a, image_block(t, 0, i), image_winners(t, i));
+}
+
+/* What block k > 0 adds to its second batch norm. Borrowed. */
+static const float *block_shortcut(struct train *t, int member, int k, int i)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    const struct conv *c1 = &t->net->layers[b->first].conv;
     const float *in = image_block(t, k - 1, i);
-    if (c1->stride == 1)
+    float *side = t->members[member].side;
+    const struct norm_vectors *v;
+    switch (b->shortcut) {
+    case SHORTCUT_NONE:
+    case SHORTCUT_IDENTITY:
         return in;
-    pool_shortcut(c1->h, c1->w, c1->cin, c1->cout, in, me->shortcut);
-    return me->shortcut;
+    case SHORTCUT_SUBSAMPLE:
+        pool_shortcut(c1->h, c1->w, c1->cin, c1->cout, in, side);
+        break;
+    case SHORTCUT_PROJECTION:
+        v = &t->layers[b->projection].norm[member];
+        norm_apply(b->height * b->width, b->channels, image_y(t, b->projection, i), v->scale,
+                   v->shift, side);
+        break;
+    }
+    return side;
 }
 
 /* Output a of block k for image i, from the outputs y of its last convolution; and its head's features. */
 static void close_block(struct train *t, int member, int k, int i)
 {
-    const struct resnet_layer *l = &t->net->layers[2 * k];
-    struct norm_vectors *v = &t->layers[2 * k].norm[member];
-    int pixels = resnet_pixels(l), c = l->conv.cout, head = head_of_block(t, k);
+    const struct resnet_block *b = &t->net->blocks[k];
+    const struct norm_vectors *v = &t->layers[b->last].norm[member];
+    int pixels = b->height * b->width, c = b->channels;
     float *a = image_block(t, k, i);
     if (k == 0)
-        norm_relu(pixels, c, image_y(t, 0, i), v->scale, v->shift, a);
+        close_stem(t, member, i);
     else
-        norm_add_relu(pixels, c, image_y(t, 2 * k, i), v->scale, v->shift,
-                      block_identity(t, &t->members[member], k, i), a);
-    if (head >= 0)
-        pool_average(pixels, c, a, t->features[head] + (size_t)i * c);
+        norm_add_relu(pixels, c, image_y(t, b->last, i), v->scale, v->shift,
+                      block_shortcut(t, member, k, i), a);
+    if (b->head >= 0)
+        pool_average(pixels, c, a, t->features[b->head] + (size_t)i * c);
 }
 
 float *fill_xpad(struct train *t, int member, int layer, int i)
 {
-    const struct conv *c = &t->net->layers[layer].conv;
+    const struct resnet_layer *l = &t->net->layers[layer];
+    const struct conv *c = &l->conv;
     float *xpad = t->members[member].pads[t->layers[layer].xpad];
-    int pad = c->k / 2;
-    if (layer == 0) {
+    int pad = c->k / 2, inner = t->net->blocks[l->block].first;
+    const struct norm_vectors *v = &t->layers[inner].norm[member];
+    switch (l->role) {
+    case LAYER_STEM:
         norm_copy_pad(c->h, c->w, c->cin, pad, train_input(t, i), xpad);
-    } else if (layer % 2) {
-        norm_copy_pad(c->h, c->w, c->cin, pad, image_block(t, (layer - 1) / 2, i), xpad);
-    } else {
-        const struct norm_vectors *v = &t->layers[layer - 1].norm[member];
-        norm_relu_pad(c->h, c->w, c->cin, pad, image_y(t, layer - 1, i), v->scale, v->shift, xpad);
+        break;
+    case LAYER_CONV1:
+    case LAYER_PROJECTION:
+        norm_copy_pad(c->h, c->w, c->cin, pad, image_block(t, l->block - 1, i), xpad);
+        break;
+    case LAYER_CONV2:
+        norm_relu_pad(c->h, c->w, c->cin, pad, image_y(t, inner, i), v->scale, v->shift, xpad);
+        break;
     }
     return xpad;
 }
 
-static void forward_layer(struct train *t, int member, int lo, int hi, int layer)
+static void clear_forward_sums(struct train *t, int member, int layer)
+{
+    double *sum = member_sums(t, layer, member, SUM_Y); /* SUM_YY follows */
+    memset(sum, 0, (size_t)2 * t->net->layers[layer].conv.cout * sizeof *sum);
+}
+
+/* y of one image, and its share of the batch statistics. */
+static void forward_conv(struct train *t, int member, int layer, int i)
 {
     const struct resnet_layer *l = &t->net->layers[layer];
-    struct layer_state *s = &t->layers[layer];
     double *sum = member_sums(t, layer, member, SUM_Y);
-    memset(sum, 0, (size_t)2 * l->conv.cout * sizeof *sum); /* SUM_YY follows SUM_Y */
+    float *y = image_y(t, layer, i);
+    conv_forward(&l->conv, fill_xpad(t, member, layer, i), t->layers[layer].packed, y,
+                 t->members[member].scratch);
+    norm_sums(resnet_pixels(l), l->conv.cout, y, sum, sum + l->conv.cout);
+}
+
+/* Closes the block below k, image by image while it is in the cache, and does all that takes its output. */
+static void open_block(struct train *t, int member, int lo, int hi, int k)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    clear_forward_sums(t, member, b->first);
+    if (b->projection >= 0)
+        clear_forward_sums(t, member, b->projection);
     for (int i = lo; i < hi; i++) {
-        if (layer % 2)
-            close_block(t, member, (layer - 1) / 2, i);
-        float *y = image_y(t, layer, i);
-        conv_forward(&l->conv, fill_xpad(t, member, layer, i), s->packed, y,
-                     t->members[member].scratch);
-        norm_sums(resnet_pixels(l), l->conv.cout, y, sum, sum + l->conv.cout);
+        if (k > 0)
+            close_block(t, member, k - 1, i);
+        forward_conv(t, member, b->first, i);
+        if (b->projection >= 0)
+            forward_conv(t, member, b->projection, i);
     }
+}
+
+static int forward_block(struct train *t, int member, int n, int lo, int hi, int k, float *params)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    open_block(t, member, lo, hi, k);
+    int err = train_sync(t, member);
+    if (err)
+        return err;
+    finish_statistics(t, member, n, b->first, params);
+    if (b->projection >= 0)
+        finish_statistics(t, member, n, b->projection, params);
+    if (b->last == b->first)
+        return 0;
+    clear_forward_sums(t, member, b->last);
+    for (int i = lo; i < hi; i++)
+        forward_conv(t, member, b->last, i);
+    err = train_sync(t, member);
+    if (!err)
+        finish_statistics(t, member, n, b->last, params);
+    return err;
 }
 
 static void forward_heads(struct train *t, int lo, int hi, const float *params)
 {
     const struct resnet *net = t->net;
-    for (int h = 0; h < RESNET_HEADS; h++) {
+    for (int h = 0; h < net->head_count; h++) {
         int f = net->head_features[h], c = net->spec.classes;
         linear_forward(hi - lo, f, c, t->features[h] + (size_t)lo * f,
                        params + net->params.entries[net->head_weight[h]].offset,
@@ -118,20 +190,16 @@ static void forward_heads(struct train *t, int lo, int hi, const float *params)
 
 int train_forward(struct train *t, int member, int n, float *params)
 {
-    int lo, hi, err;
+    int lo, hi, err, top = t->net->block_count - 1;
     train_slice(t, n, member, &lo, &hi);
     pack_weights(t, member, params);
     err = train_sync(t, member);
-    for (int layer = 0; !err && layer < t->net->layer_count; layer++) {
-        forward_layer(t, member, lo, hi, layer);
-        err = train_sync(t, member);
-        if (!err)
-            finish_statistics(t, member, n, layer, params);
-    }
+    for (int k = 0; !err && k <= top; k++)
+        err = forward_block(t, member, n, lo, hi, k, params);
     if (err)
         return err;
     for (int i = lo; i < hi; i++)
-        close_block(t, member, t->block_count, i);
+        close_block(t, member, top, i);
     if (hi > lo)
         forward_heads(t, lo, hi, params);
     return 0;

@@ -24,7 +24,7 @@ struct layer_state {
 };
 
 enum { SUM_Y, SUM_YY, SUM_DZ, SUM_DZY, SUM_COUNT };
-enum { MAX_PADS = 8 };
+enum { MAX_PADS = 16 }; /* ResNet-18 has as many */
 
 /* A zero-bordered image buffer; layers share it by shape, but never an input with a gradient. */
 struct pad_shape {
@@ -36,7 +36,7 @@ struct pad_shape {
 struct member_state {
     float *pads[MAX_PADS];
     float *dx;        /* gradient of one image, unpadded */
-    float *shortcut;  /* subsampled identity of one image */
+    float *side;      /* one image beside the main path: of the shortcut, of the max pooling */
     float *scratch;   /* of the convolutions */
     float *gradient;  /* this member's share, trained_count floats */
     int sync_count;   /* barriers passed */
@@ -46,49 +46,41 @@ struct train {
     const struct resnet *net;
     struct gang *gang;
     const atomic_int *command;
-    int gang_size, batch_max, block_count;
+    int gang_size, batch_max;
     struct arena arena;
     struct layer_state *layers;
     struct member_state *members;
     struct pad_shape pads[MAX_PADS];
     int pad_count;
     float *input;                    /* (batch, h, w, c) */
-    float **blocks;                  /* block_count + 1 outputs a; [0] is the stem's */
-    float *features[RESNET_HEADS], *dfeatures[RESNET_HEADS];
-    float *logits[RESNET_HEADS], *dlogits[RESNET_HEADS];
+    float **blocks;                  /* (net->block_count) outputs a, (batch, pixels, channels) each */
+    uint8_t *winners;                /* of the stem's max pooling, or NULL */
+    float *features[RESNET_MAX_HEADS], *dfeatures[RESNET_MAX_HEADS];
+    float *logits[RESNET_MAX_HEADS], *dlogits[RESNET_MAX_HEADS];
     float *gradient;
     int latched[2];                  /* command as member 0 saw it before even and odd barriers */
 };
 
-static inline size_t image_floats(const struct resnet_layer *l)
-{
-    return (size_t)resnet_pixels(l) * l->conv.cout;
-}
-
 static inline float *image_y(struct train *t, int layer, int i)
 {
-    return t->layers[layer].y + (size_t)i * image_floats(&t->net->layers[layer]);
+    return t->layers[layer].y + (size_t)i * resnet_layer_floats(&t->net->layers[layer]);
 }
 
-/* Output of block k (0 = stem); it has the shape of the output of layer 2k. */
+/* Output of block k (0 = stem). */
 static inline float *image_block(struct train *t, int k, int i)
 {
-    return t->blocks[k] + (size_t)i * image_floats(&t->net->layers[2 * k]);
+    return t->blocks[k] + (size_t)i * resnet_block_floats(&t->net->blocks[k]);
+}
+
+static inline uint8_t *image_winners(struct train *t, int i)
+{
+    return t->winners + (size_t)i * resnet_block_floats(&t->net->blocks[0]);
 }
 
 static inline double *member_sums(struct train *t, int layer, int member, int which)
 {
     int c = t->net->layers[layer].conv.cout;
     return t->layers[layer].sums + ((size_t)member * SUM_COUNT + which) * c;
-}
-
-/* The head that hangs on block k, or -1: taps on the ends of stages 1 and 2, the main head on the last block. */
-static inline int head_of_block(const struct train *t, int k)
-{
-    int n = t->net->spec.blocks;
-    if (k == 0 || k % n)
-        return -1;
-    return k / n == RESNET_STAGES ? 0 : k / n;
 }
 
 /*
@@ -101,8 +93,8 @@ int train_sync(struct train *t, int member);
 /* Adds the members' partial sums of one kind in member order. */
 void total_sums(struct train *t, int layer, int which, double *total);
 
-/* Fills and returns the padded input of `layer` for image i. Odd layers open a block and take the
- * previous block's output; even ones what the batch norm and ReLU inside the block make of y. */
+/* Fills and returns the padded input of `layer` for image i: the network's input, the output of the
+ * block below, or what the batch norm and ReLU inside the block make of y. */
 float *fill_xpad(struct train *t, int member, int layer, int i);
 
 #endif

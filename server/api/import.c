@@ -127,6 +127,7 @@ static int make_options(struct importing *i)
     const struct model *m = i->file.model;
     const struct resnet_spec *s = &m->net->spec;
     job_options_default(&o);
+    o.learner.arch = s->arch;
     o.learner.blocks = s->blocks;
     o.learner.classifier = m->classifier;
     o.learner.prune_keep = 1;

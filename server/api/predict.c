@@ -154,8 +154,9 @@ static void add_answer(json_t *answer, const struct predict *p, int row)
     if (!t->features)
         return;
     json_t *features = json_array();
-    for (int i = 0; i < RESNET_FEATURES; i++)
-        json_array_append_new(features, json_real(t->features[row * RESNET_FEATURES + i]));
+    size_t width = serving_feature_count(t->serving);
+    for (size_t i = 0; i < width; i++)
+        json_array_append_new(features, json_real(t->features[(size_t)row * width + i]));
     json_object_set_new(answer, "features", features);
 }
 

@@ -254,44 +254,76 @@ static void put_shortcut(struct writer *w, int layer, const char *input, const c
     put_node(w, "Pad", output, sliced, pads, NULL);
 }
 
-/* relu(conv2(relu(conv1(x))) + shortcut(x)), from `value` to `value`. */
-static void put_block(struct writer *w, int block, char value[NAME_BYTES])
+/* What a block adds to its second convolution: `name` becomes that value's name. */
+static void put_any_shortcut(struct writer *w, const struct resnet_block *b, const char *input,
+                             char name[NAME_BYTES])
 {
     const struct resnet *net = w->source->model->net;
-    int first = 2 * block - 1, second = 2 * block;
-    char name[NAME_BYTES], conv[NAME_BYTES];
-    put_conv(w, first, value);
-    layer_name(net, first, "", conv);
-    layer_name(net, first, ".relu", name);
-    put_node(w, "Relu", name, conv, NULL, NULL);
-    put_conv(w, second, name);
-    if (net->layers[first].conv.stride > 1) {
-        layer_name(net, first, ".shortcut", name);
-        put_shortcut(w, first, value, name);
-    } else {
-        memcpy(name, value, NAME_BYTES);
+    switch (b->shortcut) {
+    case SHORTCUT_NONE:
+    case SHORTCUT_IDENTITY:
+        snprintf(name, NAME_BYTES, "%s", input);
+        break;
+    case SHORTCUT_SUBSAMPLE:
+        layer_name(net, b->first, ".shortcut", name);
+        put_shortcut(w, b->first, input, name);
+        break;
+    case SHORTCUT_PROJECTION:
+        put_conv(w, b->projection, input);
+        layer_name(net, b->projection, "", name);
+        break;
     }
-    layer_name(net, second, "", conv);
-    layer_name(net, second, ".sum", value);
+}
+
+/* relu(conv2(relu(conv1(x))) + shortcut(x)), from `value` to `value`. */
+static void put_block(struct writer *w, const struct resnet_block *b, char value[NAME_BYTES])
+{
+    const struct resnet *net = w->source->model->net;
+    char name[NAME_BYTES], conv[NAME_BYTES];
+    put_conv(w, b->first, value);
+    layer_name(net, b->first, "", conv);
+    layer_name(net, b->first, ".relu", name);
+    put_node(w, "Relu", name, conv, NULL, NULL);
+    put_conv(w, b->last, name);
+    put_any_shortcut(w, b, value, name);
+    layer_name(net, b->last, "", conv);
+    layer_name(net, b->last, ".sum", value);
     put_node(w, "Add", value, conv, name, NULL);
-    layer_name(net, second, ".sum", name);
-    layer_name(net, second, ".relu", value);
+    layer_name(net, b->last, ".sum", name);
+    layer_name(net, b->last, ".relu", value);
     put_node(w, "Relu", value, name, NULL, NULL);
+}
+
+/* From "normalised" to `value`. */
+static void put_stem(struct writer *w, char value[NAME_BYTES])
+{
+    const struct resnet *net = w->source->model->net;
+    char conv[NAME_BYTES], relu[NAME_BYTES];
+    put_conv(w, 0, "normalised");
+    layer_name(net, 0, "", conv);
+    layer_name(net, 0, ".relu", relu);
+    put_node(w, "Relu", relu, conv, NULL, NULL);
+    snprintf(value, NAME_BYTES, "%s", relu);
+    if (!net->blocks[0].max_pool)
+        return;
+    layer_name(net, 0, ".pooled", value);
+    size_t node = node_begin(w, "MaxPool", value, relu, NULL, NULL);
+    put_ints(w, "kernel_shape", 2, (const int[]){3, 3});
+    put_ints(w, "strides", 2, (const int[]){2, 2});
+    put_ints(w, "pads", 4, (const int[]){1, 1, 1, 1});
+    node_end(w, node);
 }
 
 /* From "image" to "features" (N, F). */
 static void put_network(struct writer *w)
 {
     const struct resnet *net = w->source->model->net;
-    char value[NAME_BYTES], conv[NAME_BYTES];
+    char value[NAME_BYTES];
     put_normalisation(w, "normalised");
-    put_conv(w, 0, "normalised");
-    layer_name(net, 0, "", conv);
-    layer_name(net, 0, ".relu", value);
-    put_node(w, "Relu", value, conv, NULL, NULL);
+    put_stem(w, value);
     put_shortcut_constants(w);
-    for (int block = 1; block <= (net->layer_count - 1) / 2; block++)
-        put_block(w, block, value);
+    for (int k = 1; k < net->block_count; k++)
+        put_block(w, &net->blocks[k], value);
     put_node(w, "GlobalAveragePool", "pooled", value, NULL, NULL);
     size_t node = node_begin(w, "Flatten", "features", "pooled", NULL, NULL);
     put_int(w, "axis", 1);

@@ -9,7 +9,7 @@
  *   spec    {"blocks","channels","height","width","classes"}       labels   names by output index
  *   mean, std   a channel, of pixels in 0..1                       steps    classes after each step
  *   classifier  "head" or "prototypes"      score_scale   probabilities = softmax(scale * scores)
- * Shortcuts, epsilon (1e-5) and pooling: core/model/resnet.h.
+ * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling: core/model/resnet.h.
  */
 #ifndef ACCRETED_SERVER_EXPORT_SAFETENSORS_H
 #define ACCRETED_SERVER_EXPORT_SAFETENSORS_H
@@ -31,7 +31,8 @@ struct safetensors { /* what was read; release it */
 };
 
 /* Reads what safetensors_write wrote, or something of the same names and shapes: `format`,
- * `version`, `weights`, `steps`, `arch` and `licence` are not asked for. Any thread.
+ * `version`, `weights`, `steps` and `licence` are not asked for, and any `arch` but "resnet-18" is a
+ * CIFAR ResNet. Any thread.
  * Errors: ERR_FORMAT with what is wrong in `why`; ERR_NOMEM. */
 int safetensors_read(struct safetensors *out, const void *data, size_t size_bytes,
                      enum conv_isa isa, char *why, size_t why_bytes);

@@ -87,16 +87,22 @@ static int make_model(struct reader *r)
     if (strcmp(metadata_text(r, "accreted_format"), SAFETENSORS_FORMAT) != 0)
         return wrong(r, "__metadata__ must have accreted_format \"" SAFETENSORS_FORMAT "\"");
     json_t *spec = metadata_json(r, "spec");
-    const struct resnet_spec s = {read_size(spec, "blocks"), read_size(spec, "channels"),
-                                  read_size(spec, "height"), read_size(spec, "width"),
-                                  read_size(spec, "classes")};
+    const struct resnet_spec s = {
+        .arch = strcmp(metadata_text(r, "arch"), "resnet-18") == 0 ? RESNET_18 : RESNET_CIFAR,
+        .blocks = read_size(spec, "blocks"),
+        .channels = read_size(spec, "channels"),
+        .height = read_size(spec, "height"),
+        .width = read_size(spec, "width"),
+        .classes = read_size(spec, "classes"),
+    };
     json_decref(spec);
     int err = ERR_INVALID;
     if (s.channels == 1 || s.channels == 3)
         err = model_new(&r->result.model, &s, &s.classes, 1, r->isa);
     return err == ERR_INVALID
-               ? wrong(r, "spec must give blocks 1 to %d, channels 1 or 3, height and width 8 to "
-                       "512, classes 1 to %d", RESNET_MAX_BLOCKS, RESNET_MAX_CLASSES)
+               ? wrong(r, "spec must give blocks 1 to %d (2 if arch is resnet-18), channels 1 or 3, "
+                       "height and width %d to 512, classes 1 to %d", RESNET_MAX_BLOCKS,
+                       resnet_min_side(s.arch), RESNET_MAX_CLASSES)
                : err;
 }
 

@@ -27,7 +27,8 @@ static json_t *make_metadata(const struct export_source *s)
     const struct model *m = s->model;
     const struct resnet_spec *spec = &m->net->spec;
     char arch[32], version[32], scale[32];
-    snprintf(arch, sizeof arch, "cifar-resnet-%d", 6 * spec->blocks + 2);
+    snprintf(arch, sizeof arch, "%s-%d", spec->arch == RESNET_18 ? "resnet" : "cifar-resnet",
+             resnet_depth(spec->arch, spec->blocks));
     snprintf(version, sizeof version, "%lld", (long long)s->version);
     snprintf(scale, sizeof scale, "%.9g", (double)m->score_scale);
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",

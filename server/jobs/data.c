@@ -13,7 +13,7 @@
 #include "server/log.h"
 #include "server/store/pack.h"
 
-enum { AUTO_MIN_SIDE = 8, AUTO_MAX_SIDE = 64, AUTO_SIDE = 32, AUTO_CHANNELS = 3 };
+enum { AUTO_MAX_SIDE = 64, AUTO_SIDE = 32, AUTO_CHANNELS = 3 };
 
 void data_path(char *out, size_t out_bytes, const char *data_dir, const char *folder,
                const char *name, const char *suffix)
@@ -125,9 +125,9 @@ static int see_size(struct walk *w, const struct pack_image *stored, int class_i
     return 0;
 }
 
-static bool side_fits(int side)
+static bool side_fits(const struct job_options *o, int side)
 {
-    return side >= AUTO_MIN_SIDE && side <= AUTO_MAX_SIDE;
+    return side >= resnet_min_side(o->learner.arch) && side <= AUTO_MAX_SIDE;
 }
 
 int data_choose_input(const struct data_source *s, struct job_options *o, struct refusal *why)
@@ -138,7 +138,7 @@ int data_choose_input(const struct data_source *s, struct job_options *o, struct
     int err = walk_train(&w, why);
     if (err)
         return err;
-    bool as_they_are = side_fits(w.width) && side_fits(w.height);
+    bool as_they_are = side_fits(o, w.width) && side_fits(o, w.height);
     o->channels = as_they_are ? w.channels : AUTO_CHANNELS;
     o->height = as_they_are ? w.height : AUTO_SIDE;
     o->width = as_they_are ? w.width : AUTO_SIDE;

@@ -90,8 +90,9 @@ static int bad_option(const struct option *p, struct refusal *why)
                       p->choices[0], p->choices[1]);
     case OPTION_DEPTH:
         return refuse(why, 422, "bad_option",
-                      "Option '%s' must be 6n+2 (8, 14, 20, 32, ...) from %.0f to %.0f.", p->name,
-                      p->min, p->max);
+                      "Option '%s' must be 18 (ResNet-18) or 6n+2 (8, 14, 20, 32, ...) from %.0f to "
+                      "%.0f.",
+                      p->name, p->min, p->max);
     case OPTION_REAL:
         return refuse(why, 422, "bad_option", "Option '%s' must be a number from %g to %g.",
                       p->name, p->min, p->max);
@@ -139,10 +140,8 @@ static int set_option(struct job_options *o, const struct option *p, const json_
         *(uint64_t *)field = (uint64_t)json_integer_value(value);
     else if (p->type == OPTION_INT)
         *(int *)field = (int)number;
-    else if (((int)number - 2) % 6 == 0)
-        *(int *)field = ((int)number - 2) / 6;
     else
-        return ERR_INVALID;
+        return resnet_from_depth((int)number, &o->learner.arch, &o->learner.blocks);
     return 0;
 }
 
@@ -188,6 +187,11 @@ static int check_input(const struct job_options *o, struct refusal *why)
     if (any && !(o->channels && o->height && o->width))
         return refuse(why, 422, "bad_option",
                       "Option 'input' needs channels, height and width together.");
+    int side = resnet_min_side(o->learner.arch);
+    if (any && (o->height < side || o->width < side))
+        return refuse(why, 422, "bad_option",
+                      "With depth %d, 'input.height' and 'input.width' must be at least %d.",
+                      resnet_depth(o->learner.arch, o->learner.blocks), side);
     return 0;
 }
 
@@ -231,7 +235,7 @@ static json_t *option_json(const struct job_options *o, const struct option *p)
     case OPTION_INT:
         return json_integer(*(const int *)field);
     case OPTION_DEPTH:
-        return json_integer(6 * *(const int *)field + 2);
+        return json_integer(resnet_depth(o->learner.arch, o->learner.blocks));
     case OPTION_REAL:
         return float_json(*(const float *)field);
     case OPTION_SEED:

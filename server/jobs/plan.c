@@ -162,12 +162,15 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
         return err;
     bool same_input = o->channels == fixed.channels && o->height == fixed.height &&
                       o->width == fixed.width;
-    if ((o->depth_given && o->learner.blocks != fixed.learner.blocks) ||
+    if ((o->depth_given && (o->learner.arch != fixed.learner.arch ||
+                            o->learner.blocks != fixed.learner.blocks)) ||
         (o->input_given && o->channels && !same_input))
         return refuse(why, 422, "fixed_by_first_job",
                       "The first job set depth %d and input %dx%dx%d (channels, height, width) for "
                       "good. Leave 'depth' and 'input' out.",
-                      6 * fixed.learner.blocks + 2, fixed.channels, fixed.height, fixed.width);
+                      resnet_depth(fixed.learner.arch, fixed.learner.blocks), fixed.channels,
+                      fixed.height, fixed.width);
+    o->learner.arch = fixed.learner.arch;
     o->learner.blocks = fixed.learner.blocks;
     o->channels = fixed.channels;
     o->height = fixed.height;

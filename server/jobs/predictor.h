@@ -50,7 +50,7 @@ struct predictor_task {
     int count;
     float *scores;        /* (count, classes): what probabilities are the softmax of */
     float *probabilities; /* (count, classes) */
-    float *features;      /* (count, RESNET_FEATURES), unit vectors; where wanted */
+    float *features;      /* (count, serving_feature_count), unit vectors; where wanted */
 
     /* The predictor's own. */
     struct predictor_task *next;

@@ -93,6 +93,11 @@ size_t serving_image_floats(const struct serving *s)
     return (size_t)spec->height * (size_t)spec->width * (size_t)spec->channels;
 }
 
+size_t serving_feature_count(const struct serving *s)
+{
+    return (size_t)frozen_model(s->frozen)->net->feature_count;
+}
+
 int serving_fit(const struct serving *s, const struct image *img, float *x)
 {
     const struct resnet_spec *spec = serving_spec(s);

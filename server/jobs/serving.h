@@ -39,6 +39,8 @@ void serving_release(struct serving *s); /* NULL is fine */
 const struct resnet_spec *serving_spec(const struct serving *s);
 /* Floats of one image, normalised: (height, width, channels). */
 size_t serving_image_floats(const struct serving *s);
+/* Floats of one image's features. */
+size_t serving_feature_count(const struct serving *s);
 
 /* One decoded image, resized to the model's input, normalised into x. Errors: ERR_NOMEM. */
 int serving_fit(const struct serving *s, const struct image *img, float *x);

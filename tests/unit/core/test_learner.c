@@ -144,7 +144,7 @@ static void same_params(const struct model *a, const struct model *b)
 {
     assert_memory_equal(a->params, b->params, a->net->params.count * sizeof *a->params);
     assert_memory_equal(a->prototypes, b->prototypes,
-                        (size_t)a->net->spec.classes * RESNET_FEATURES * sizeof(float));
+                        (size_t)a->net->spec.classes * a->net->feature_count * sizeof(float));
 }
 
 /* Two increments for one set of options; checks what must hold for any. */

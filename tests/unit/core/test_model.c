@@ -194,9 +194,9 @@ static void test_load_refuses_forged_sections(void **state)
     assert_int_equal(load_forged(PARM, 3, &one), 0);
     assert_int_equal(load_forged(PARM, 3, &nan), ERR_CORRUPT);
     assert_int_equal(load_forged(PROT, 5 * 64 - 1, &nan), ERR_CORRUPT);
-    assert_int_equal(load_forged(SPEC, 12, &zero), ERR_FORMAT); /* std[0] */
-    assert_int_equal(load_forged(SPEC, 7, &nan), ERR_FORMAT);   /* score_scale */
-    for (size_t at = 0; at < 7; at++)                           /* blocks .. classifier */
+    assert_int_equal(load_forged(SPEC, 13, &zero), ERR_FORMAT); /* std[0] */
+    assert_int_equal(load_forged(SPEC, 8, &nan), ERR_FORMAT);   /* score_scale */
+    for (size_t at = 0; at < 8; at++)                           /* arch .. classifier */
         for (int k = 0; k < 4; k++) {
             static const int32_t bad[] = {-1, INT32_MAX, INT32_MIN, 6};
             assert_int_equal(load_forged(SPEC, at, &bad[k]), ERR_FORMAT);

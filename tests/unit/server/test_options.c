@@ -73,13 +73,16 @@ static void test_refused(void **state)
         {"{\"input\":{\"channels\":3}}", "bad_option", "height"},
         {"{\"input\":{\"channels\":2,\"height\":32,\"width\":32}}", "bad_option", "1 or 3"},
         {"{\"input\":{\"channels\":3,\"height\":7,\"width\":32}}", "bad_option", "8 to 512"},
+        {"{\"depth\":18,\"input\":{\"channels\":3,\"height\":28,\"width\":32}}", "bad_option",
+         "at least 32"},
         {"{\"epochs\":0}", "bad_option", "1 to 10000"},
         {"{\"epochs\":10001}", "bad_option", "1 to 10000"},
         {"{\"epochs\":1.5}", "bad_option", "whole number"},
         {"{\"epochs\":\"5\"}", "bad_option", "epochs"},
         {"{\"epochs\":4294967297}", "bad_option", "epochs"}, /* would be 1 in 32 bits */
         {"{\"epochs\":null}", "bad_option", "epochs"},
-        {"{\"depth\":18}", "bad_option", "6n+2"},
+        {"{\"depth\":12}", "bad_option", "18 (ResNet-18) or 6n+2"},
+        {"{\"depth\":34}", "bad_option", "6n+2"},
         {"{\"depth\":2}", "bad_option", "6n+2"},
         {"{\"lr\":-0.1}", "bad_option", "lr"},
         {"{\"lr\":1e300}", "bad_option", "lr"},
@@ -129,6 +132,24 @@ static void test_round_trip(void **state)
     free(second);
 }
 
+/* One number names the network: 18 is ResNet-18, which 6n+2 never gives. */
+static void test_depth_of_resnet18(void **state)
+{
+    (void)state;
+    struct job_options o, again;
+    struct refusal why;
+    char *text;
+    assert_int_equal(parse(&o, "{\"depth\":18}", &why), 0);
+    assert_true(o.depth_given && o.learner.arch == RESNET_18 && o.learner.blocks == 2);
+    assert_int_equal(job_options_dump(&o, &text), 0);
+    assert_non_null(strstr(text, "\"depth\":18,"));
+    assert_int_equal(job_options_load(&again, text), 0);
+    assert_int_equal(again.learner.arch, RESNET_18);
+    assert_int_equal(parse(&o, "{\"depth\":14}", &why), 0);
+    assert_true(o.learner.arch == RESNET_CIFAR && o.learner.blocks == 2);
+    free(text);
+}
+
 static void test_defaults_are_valid(void **state)
 {
     (void)state;
@@ -146,7 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_option), cmocka_unit_test(test_dotted_names),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_defaults_are_valid),
+        cmocka_unit_test(test_defaults_are_valid), cmocka_unit_test(test_depth_of_resnet18),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,14 +13,15 @@
 #include "server/jobs/predictor.h"
 #include "server/work.h"
 
-enum { SIDE = 8, CHANNELS = 3, CLASSES = 3, FLOATS = SIDE * SIDE * CHANNELS };
+enum { SIDE = 8, CHANNELS = 3, CLASSES = 3, FEATURES = 64, FLOATS = SIDE * SIDE * CHANNELS };
 
 static const char *const names[CLASSES] = {"cat", "dog", "fox"};
 
 /* A model that names class `favourite`, whatever it sees, by the bias of its head. */
 static struct serving *make_serving(int64_t version, int favourite)
 {
-    const struct resnet_spec spec = {1, CHANNELS, SIDE, SIDE, CLASSES};
+    const struct resnet_spec spec = {
+        .blocks = 1, .channels = CHANNELS, .height = SIDE, .width = SIDE, .classes = CLASSES};
     const int end = CLASSES;
     struct model *m;
     struct serving *s;
@@ -158,8 +159,8 @@ static void test_results(void **state)
         for (int c = 0; c < CLASSES; c++) /* the softmax of the scores as they are */
             assert_float_equal(a.task.probabilities[i * CLASSES + c],
                                exp(a.task.scores[i * CLASSES + c]) / z, 1e-6);
-        for (int j = 0; j < RESNET_FEATURES; j++)
-            squares += pow(a.task.features[i * RESNET_FEATURES + j], 2);
+        for (int j = 0; j < FEATURES; j++)
+            squares += pow(a.task.features[i * FEATURES + j], 2);
         assert_float_equal(sum, 1, 1e-6);
         assert_float_equal(squares, 1, 1e-5);
     }
