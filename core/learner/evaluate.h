@@ -15,7 +15,8 @@ struct evaluation {
     uint32_t *confusion; /* owned; (classes, classes): row = true class, column = predicted */
 };
 
-/* Features (data->count, feature_count of the net), each row of unit length, of the images themselves (no random views).
+/* Features (data->count, feature_count of the net), each row of unit length, of the images
+ * themselves (no random views).
  * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's). */
 int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
                       float *features);

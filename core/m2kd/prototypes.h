@@ -1,8 +1,8 @@
 /*
  * prototypes.h - class means of normalised features, and carrying them over when features drift.
  *
- * Features are F floats (64 for CIFAR ResNets, 512 for ResNet-18), here always L2-normalised. Only the means are
- * kept, no images. Pure functions on the calling thread; the map goes through LAPACK.
+ * Features are F floats (64 for CIFAR ResNets, 512 for ResNet-18), here always L2-normalised. Only
+ * the means are kept, no images. Pure functions on the calling thread; the map goes through LAPACK.
  */
 #ifndef ACCRETED_CORE_M2KD_PROTOTYPES_H
 #define ACCRETED_CORE_M2KD_PROTOTYPES_H

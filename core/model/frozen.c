@@ -14,7 +14,8 @@
 #include "core/nn/norm.h"
 #include "core/nn/pool.h"
 
-/* Images that go through a layer together: their activations fit the L2 cache, its weights are read once for all. */
+/* Images that go through a layer together: their activations fit the L2 cache, its weights are
+ * read once for all. */
 enum { GROUP = 4 };
 
 struct frozen_layer {
@@ -45,12 +46,12 @@ static int freeze_layer(struct frozen *f, int index)
     struct frozen_layer *out = &f->layers[index];
     int c = l->conv.cout;
     float inv[NORM_MAX_CHANNELS];
-    out->packed = arena_alloc(&f->arena, conv_packed_floats(&l->conv), sizeof(float));
+    out->packed = arena_alloc(&f->arena, conv_packed_forward_floats(&l->conv), sizeof(float));
     out->scale = arena_alloc(&f->arena, (size_t)c, sizeof(float));
     out->shift = arena_alloc(&f->arena, (size_t)c, sizeof(float));
     if (!out->packed || !out->scale || !out->shift)
         return ERR_NOMEM;
-    conv_pack(&l->conv, p + e[l->weight].offset, out->packed);
+    conv_pack_forward(&l->conv, p + e[l->weight].offset, out->packed);
     for (int i = 0; i < c; i++)
         inv[i] = 1.0f / sqrtf(p[e[l->var].offset + i] + NORM_EPSILON);
     norm_affine(c, p + e[l->gamma].offset, p + e[l->beta].offset, p + e[l->mean].offset, inv,
@@ -189,7 +190,8 @@ static void run_stem(const struct frozen *f, struct frozen_workspace *ws, const 
         pool_max(c->oh, c->ow, c->cout, ws->side, out, NULL);
 }
 
-/* What a block adds to its second batch norm, from its input: that, or made of it in ws->side. Borrowed. */
+/* What a block adds to its second batch norm: its input, or what is made of it in ws->side.
+ * Borrowed. */
 static const float *run_shortcut(const struct frozen *f, struct frozen_workspace *ws,
                                  const struct resnet_block *b, const float *in)
 {
@@ -324,7 +326,8 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
 {
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
-    size_t image = (size_t)s->height * s->width * s->channels, width = (size_t)m->net->feature_count;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    size_t width = (size_t)m->net->feature_count;
     for (int at = 0; at < n; at += GROUP) {
         int count = n - at < GROUP ? n - at : GROUP;
         float *rows = scores + (size_t)at * s->classes;

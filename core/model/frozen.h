@@ -18,7 +18,7 @@ struct frozen_workspace; /* scratch of one thread */
 
 /* What to compute; NULL members are skipped. All rows are images. */
 struct frozen_output {
-    float *logits[RESNET_MAX_HEADS]; /* (n, classes) each: main, aux1, ...; head_count are looked at */
+    float *logits[RESNET_MAX_HEADS]; /* (n, classes) each; main, aux1, ...: as many as there are */
     float *features;                 /* (n, feature_count), not normalised */
 };
 
@@ -35,11 +35,12 @@ void frozen_workspace_free(struct frozen_workspace *ws);
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out);
 
-/* Raw scores (n, classes) of the model's classifier: the main head's logits, or the cosines of the features with the
- * prototypes. */
+/* Raw scores (n, classes) of the model's classifier: the main head's logits, or the cosines of the
+ * features with the prototypes. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
-/* The same, and the features those come from as unit vectors (n, feature_count); `features` may be NULL. */
+/* The same, and the features those come from as unit vectors (n, feature_count); `features` may be
+ * NULL. */
 void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                      float *scores, float *features);
 /* Turns raw scores (n, classes) into the probabilities of frozen_probabilities, in place. */
@@ -49,7 +50,8 @@ void frozen_softmax(const struct frozen *f, int n, float *scores);
 void frozen_probabilities(const struct frozen *f, struct frozen_workspace *ws, int n,
                           const float *x, float *probabilities);
 
-/* uint8 pixels (height, width, channels) of one image to the normalised floats frozen_forward takes. */
+/* uint8 pixels (height, width, channels) of one image to the normalised floats frozen_forward
+ * takes. */
 void frozen_normalise(const struct frozen *f, const uint8_t *pixels, float *x);
 
 #endif

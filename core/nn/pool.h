@@ -20,8 +20,8 @@ void pool_max_pick(int h, int w, int c, const float *image, const uint8_t *arg, 
 /* dx (h, w, C) += the transpose of that: each dout to its winner. */
 void pool_max_backward(int h, int w, int c, const float *dout, const uint8_t *arg, float *dx);
 
-/* Subsampling shortcut (He et al. 2016, option A): out (ceil(h/2), ceil(w/2), cout) takes every second pixel
- * of x (h, w, cin), its channels placed in the middle, zeros around. cout >= cin. */
+/* Subsampling shortcut (He et al. 2016, option A): out (ceil(h/2), ceil(w/2), cout) takes every
+ * second pixel of x (h, w, cin), its channels placed in the middle, zeros around. cout >= cin. */
 void pool_shortcut(int h, int w, int cin, int cout, const float *x, float *out);
 /* dx (h, w, cin) += its transpose. */
 void pool_shortcut_backward(int h, int w, int cin, int cout, const float *dout, float *dx);

@@ -9,7 +9,8 @@
  *   spec    {"blocks","channels","height","width","classes"}       labels   names by output index
  *   mean, std   a channel, of pixels in 0..1                       steps    classes after each step
  *   classifier  "head" or "prototypes"      score_scale   probabilities = softmax(scale * scores)
- * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling: core/model/resnet.h.
+ * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling:
+ * core/model/resnet.h.
  */
 #ifndef ACCRETED_SERVER_EXPORT_SAFETENSORS_H
 #define ACCRETED_SERVER_EXPORT_SAFETENSORS_H

@@ -19,13 +19,14 @@
 #include "core/learner/learner.h"
 #include "core/m2kd/snapshot.h"
 
-enum { SIDE = 8, CHANNELS = 3, PER_CLASS = 40, CLASSES = 4 };
+enum { CHANNELS = 3, PER_CLASS = 40, CLASSES = 4 };
 
 /* One directory a test, with the files of up to two steps. */
 struct place {
     char dir[64], model[2][96], snapshot[2][96], checkpoint[96];
     const char *snapshot_paths[2];
     atomic_int command;
+    int side; /* of the images */
     int stop_after; /* epochs reported until the command word is set; 0 = never */
     enum learner_command then;
     int epochs;
@@ -34,19 +35,19 @@ struct place {
     struct learner_epoch last_epoch;
 };
 
-/* Class c: a bright bar whose direction and colour depend on c, in noise. */
-static void make_data(struct dataset *d, int first, int end, int per_class, uint64_t seed)
+/* Class c, in images of 8x8 blocks: a bright bar whose direction and colour depend on c, in noise. */
+static void make_data(struct dataset *d, int side, int first, int end, int per_class, uint64_t seed)
 {
     struct rng r;
     rng_init(&r, seed, 77);
-    assert_int_equal(dataset_init(d, (end - first) * per_class, SIDE, SIDE, CHANNELS), 0);
+    assert_int_equal(dataset_init(d, (end - first) * per_class, side, side, CHANNELS), 0);
     for (int n = 0; n < d->count; n++) {
         int c = first + n % (end - first), at = (int)rng_below(&r, 3) + 2;
         d->labels[n] = c;
-        for (int p = 0; p < SIDE * SIDE * CHANNELS; p++) {
-            int y = p / CHANNELS / SIDE, x = p / CHANNELS % SIDE;
+        for (int p = 0; p < side * side * CHANNELS; p++) {
+            int y = p / CHANNELS / side * 8 / side, x = p / CHANNELS % side * 8 / side;
             bool bar = (c % 2 ? x : y) == at && p % CHANNELS != c / 2;
-            d->pixels[(size_t)n * SIDE * SIDE * CHANNELS + p] =
+            d->pixels[(size_t)n * side * side * CHANNELS + p] =
                 (uint8_t)(rng_below(&r, 100) + (bar ? 150 : 0));
         }
     }
@@ -55,6 +56,7 @@ static void make_data(struct dataset *d, int first, int end, int per_class, uint
 static int setup(void **state)
 {
     struct place *p = calloc(1, sizeof *p);
+    p->side = 8;
     snprintf(p->dir, sizeof p->dir, "/tmp/test_learner.XXXXXX");
     assert_non_null(mkdtemp(p->dir));
     for (int s = 0; s < 2; s++) {
@@ -116,8 +118,8 @@ static int run(struct place *p, const struct learner_options *o, int step, struc
 {
     struct dataset train, test;
     int first = step * 2, end = first + 2;
-    make_data(&train, first, end, PER_CLASS, 1);
-    make_data(&test, 0, end, 20, 2);
+    make_data(&train, p->side, first, end, PER_CLASS, 1);
+    make_data(&test, p->side, 0, end, 20, 2);
     p->last_fraction = 0;
     struct learner_job job = {
         .options = o,
@@ -174,6 +176,28 @@ static void test_two_steps_with_defaults(void **state)
     check_two_steps(p, &o);
     assert_true(p->last_epoch.loss_mmd > 0);
     assert_true(p->last_epoch.loss_ad > 0);
+}
+
+/* The other architecture goes through the same calls: 512 features, three taps. */
+static void test_two_steps_of_resnet18(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct model *m;
+    p->side = 32;
+    o.arch = RESNET_18;
+    o.blocks = 2;
+    o.prune_epochs = 1;
+    check_two_steps(p, &o);
+    assert_true(p->last_epoch.loss_mmd > 0 && p->last_epoch.loss_ad > 0);
+    assert_int_equal(snapshot_load(&m, p->snapshot[1], conv_isa_best()), 0);
+    assert_int_equal(m->net->spec.arch, RESNET_18);
+    assert_int_equal(m->net->feature_count, 512);
+    double squares = 0;
+    for (int f = 0; f < 512; f++)
+        squares += pow(m->prototypes[f], 2); /* carried over */
+    assert_true(fabs(squares - 1) < 1e-4);
+    model_release(m);
 }
 
 static void test_every_form_of_the_loss(void **state)
@@ -238,7 +262,7 @@ static void test_files_are_the_models(void **state)
     struct gang *g;
     struct evaluation e;
     struct dataset test;
-    make_data(&test, 0, 2, 20, 2);
+    make_data(&test, p->side, 0, 2, 20, 2);
     assert_int_equal(gang_new(&g, 1, 0), 0);
     assert_int_equal(frozen_new(&f, m), 0);
     assert_int_equal(evaluate(&e, f, &test, g), 0);
@@ -384,6 +408,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_two_steps_with_defaults),
+        TEST(test_two_steps_of_resnet18),
         TEST(test_every_form_of_the_loss),
         TEST(test_finetune_has_no_teachers),
         TEST(test_distillation_remembers),

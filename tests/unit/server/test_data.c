@@ -96,10 +96,12 @@ static void flip_byte(const struct rig *r, const char *file, long offset)
     close(fd);
 }
 
-static void input_is(struct rig *r, const struct raw *images, int count, int channels, int side)
+static void input_is(struct rig *r, enum resnet_arch arch, const struct raw *images, int count,
+                     int channels, int side)
 {
     struct job_options o;
     job_options_default(&o);
+    o.learner.arch = arch;
     write_pack(r, "aaaa.train", images, count);
     r->train.train_count = count;
     assert_int_equal(data_choose_input(&r->source, &o, &r->why), 0);
@@ -119,11 +121,13 @@ static void test_input(void **state)
     const struct raw sizes[] = {{"cat", 28, 1, 5}, {"dog", 30, 1, 9}};
     const struct raw large[] = {{"cat", 65, 3, 5}, {"dog", 65, 3, 9}};
     const struct raw small[] = {{"cat", 7, 1, 5}, {"dog", 7, 1, 9}};
-    input_is(r, grey, 2, 1, 28);
-    input_is(r, mixed, 2, 3, 28);
-    input_is(r, sizes, 2, 3, 32);
-    input_is(r, large, 2, 3, 32);
-    input_is(r, small, 2, 3, 32);
+    input_is(r, RESNET_CIFAR, grey, 2, 1, 28);
+    input_is(r, RESNET_CIFAR, mixed, 2, 3, 28);
+    input_is(r, RESNET_CIFAR, sizes, 2, 3, 32);
+    input_is(r, RESNET_CIFAR, large, 2, 3, 32);
+    input_is(r, RESNET_CIFAR, small, 2, 3, 32);
+    input_is(r, RESNET_18, large, 2, 3, 32);
+    input_is(r, RESNET_18, grey, 2, 3, 32); /* it takes no less */
 }
 
 static struct job_options grey_16(void)

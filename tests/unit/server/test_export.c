@@ -24,6 +24,8 @@ static const char *const labels[] = {"cat",  "dog", "h\xc3\xa9risson", "\"quoted
                                      "pike", "ray", "swan",            "toad",           "yak"};
 
 #define SPEC(b, c, h, w, n) {.blocks = b, .channels = c, .height = h, .width = w, .classes = n}
+#define SPEC18(h, w, n) \
+    {.arch = RESNET_18, .blocks = 2, .channels = 3, .height = h, .width = w, .classes = n}
 
 struct shape {
     struct resnet_spec spec;
@@ -256,11 +258,11 @@ static void *write_safetensors(const struct model *m, size_t *size_bytes)
 static const struct resnet_spec small = {
     .blocks = 1, .channels = 3, .height = 9, .width = 8, .classes = 10};
 enum { SMALL_FEATURES = 64 };
+static const struct resnet_spec large = SPEC18(32, 33, 10);
 
-static void test_read_back(void **state)
+static void check_read_back(const struct resnet_spec *spec)
 {
-    (void)state;
-    struct model *m = make_model(&small, CLASSIFIER_PROTOTYPES);
+    struct model *m = make_model(spec, CLASSIFIER_PROTOTYPES);
     struct safetensors got;
     char why[200] = "";
     size_t size;
@@ -269,7 +271,7 @@ static void test_read_back(void **state)
     assert_memory_equal(&got.model->net->spec, &m->net->spec, sizeof small);
     assert_memory_equal(got.model->params, m->params, m->net->params.count * sizeof(float));
     assert_memory_equal(got.model->prototypes, m->prototypes,
-                        10 * SMALL_FEATURES * sizeof(float));
+                        10 * (size_t)m->net->feature_count * sizeof(float));
     assert_memory_equal(got.model->mean, m->mean, sizeof m->mean);
     assert_memory_equal(got.model->std, m->std, sizeof m->std);
     assert_memory_equal(&got.model->score_scale, &m->score_scale, sizeof(float));
@@ -282,6 +284,13 @@ static void test_read_back(void **state)
     safetensors_release(&got);
     free(file);
     model_release(m);
+}
+
+static void test_read_back(void **state)
+{
+    (void)state;
+    check_read_back(&small);
+    check_read_back(&large);
 }
 
 /* No part of a file is taken for the whole, wherever it ends; nothing is read beyond the end. */
@@ -344,12 +353,14 @@ int main(void)
     static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000};
     static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000};
     static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100};
+    static struct shape resnet18 = {SPEC18(45, 37, 10), CLASSIFIER_PROTOTYPES, 20};
     const struct CMUnitTest tests[] = {
         {"onnx, head", check_onnx, NULL, NULL, &head},
         {"onnx, prototypes", check_onnx, NULL, NULL, &prototypes},
         {"onnx, grey", check_onnx, NULL, NULL, &grey},
         {"onnx, odd sizes", check_onnx, NULL, NULL, &odd},
         {"onnx, ResNet-32", check_onnx, NULL, NULL, &deep},
+        {"onnx, ResNet-18", check_onnx, NULL, NULL, &resnet18},
         cmocka_unit_test(test_read_back),
         cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_numbers),

@@ -183,6 +183,9 @@ static void test_architecture_is_fixed(void **state)
     p.options.learner.blocks = blocks + 1;
     p.options.depth_given = true;
     refused(s, &p, 422, "fixed_by_first_job");
+    p.options.learner.blocks = blocks; /* the same number, another network */
+    p.options.learner.arch = RESNET_18;
+    refused(s, &p, 422, "fixed_by_first_job");
     p = posting("new", NULL);
     p.options.channels = 3;
     p.options.height = p.options.width = 28;
@@ -193,6 +196,7 @@ static void test_architecture_is_fixed(void **state)
     assert_int_equal(p.plan.options.channels, 1);
     assert_int_equal(p.plan.options.height, 28);
     assert_int_equal(p.plan.options.learner.blocks, blocks);
+    assert_int_equal(p.plan.options.learner.arch, RESNET_CIFAR);
     plan_release(&p.plan);
 }
 
