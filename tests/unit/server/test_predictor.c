@@ -67,8 +67,8 @@ static int teardown(void **state)
 struct ask {
     struct predictor_task task; /* first */
     int images, err, seed;
-    sem_t *prepared; /* posted once prepared */
-    sem_t *hold;     /* finish waits for it */
+    sem_t *held; /* posted by finish, which then waits for the next */
+    sem_t *hold;
     bool done;
 };
 
@@ -81,16 +81,16 @@ static int prepare(struct predictor_task *task)
     for (int i = 0; i < a->images * FLOATS; i++)
         x[i] = rng_uniform(&rng);
     task->count = a->images;
-    if (a->prepared)
-        sem_post(a->prepared);
     return a->err;
 }
 
 static int finish(struct predictor_task *task)
 {
     struct ask *a = (struct ask *)task;
-    if (a->hold)
+    if (a->hold) {
+        sem_post(a->held);
         sem_wait(a->hold);
+    }
     return 0;
 }
 
@@ -173,10 +173,10 @@ static void test_waiting_tasks_share_a_batch(void **state)
 {
     enum { WAITING = 4 };
     struct fixture *f = *state;
-    struct ask held[PREDICTOR_LANES] = {0}, waiting[WAITING] = {0}, alone[WAITING] = {0};
+    struct ask holding[PREDICTOR_LANES] = {0}, waiting[WAITING] = {0}, alone[WAITING] = {0};
     struct predictor_stats stats;
-    sem_t prepared, hold;
-    sem_init(&prepared, 0, 0);
+    sem_t held, hold;
+    sem_init(&held, 0, 0);
     sem_init(&hold, 0, 0);
     predictor_swap(f->predictor, make_serving(1, 1));
     for (int i = 0; i < WAITING; i++) {
@@ -185,20 +185,18 @@ static void test_waiting_tasks_share_a_batch(void **state)
         run(f);
     }
     for (int i = 0; i < PREDICTOR_LANES; i++) {
-        held[i].hold = &hold;
-        held[i].prepared = &prepared;
-        assert_int_equal(submit(f, &held[i], PREDICTOR_BATCH, 0), 0);
+        holding[i].hold = &hold;
+        holding[i].held = &held;
+        assert_int_equal(submit(f, &holding[i], PREDICTOR_BATCH, 0), 0);
     }
     for (int i = 0; i < PREDICTOR_LANES; i++)
-        sem_wait(&prepared);
+        sem_wait(&held);
     for (int i = 0; i < WAITING; i++) {
         waiting[i].seed = i;
-        waiting[i].prepared = &prepared;
         assert_int_equal(submit(f, &waiting[i], i + 1, 0), 0);
     }
-    for (int i = 0; i < WAITING; i++)
-        sem_wait(&prepared);
-    uv_sleep(50); /* from `prepared` to the queue is a few instructions */
+    while (work_pending() > PREDICTOR_LANES) /* the threads that only prepared are back */
+        uv_run(&f->store->loop, UV_RUN_ONCE);
     for (int i = 0; i < PREDICTOR_LANES; i++)
         sem_post(&hold);
     run(f);
@@ -213,8 +211,8 @@ static void test_waiting_tasks_share_a_batch(void **state)
         predictor_task_release(&alone[i].task);
     }
     for (int i = 0; i < PREDICTOR_LANES; i++)
-        predictor_task_release(&held[i].task);
-    sem_destroy(&prepared);
+        predictor_task_release(&holding[i].task);
+    sem_destroy(&held);
     sem_destroy(&hold);
 }
 
