@@ -49,6 +49,7 @@ help:
 	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
 	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers'
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
+	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
 	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
 	@echo 'make clean          removes build/'
 	@echo 'SAN=address or SAN=thread builds under that sanitizer; WERROR=1 makes warnings errors, as CI=true does.'
@@ -113,7 +114,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 # What a newcomer calls. Each first installs the Debian packages it misses.
 NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
-.PHONY: demo demo-ablation check check-long bench-conv
+.PHONY: demo demo-ablation check check-long bench-conv bench-serve
 demo demo-ablation:
 	@tests/install.sh demo
 	@echo 'building ...'
@@ -137,6 +138,11 @@ bench-conv:
 	@tests/install.sh build
 	$(AGAIN) $(BUILD)/bench/bench_conv
 	@$(BUILD)/bench/bench_conv
+
+bench-serve:
+	@tests/install.sh bench
+	$(AGAIN) all
+	@/usr/bin/python3 tests/bench/bench_serve.py --build $(BUILD) --output build/bench-serve.json
 
 # Files alone: no user (the unit makes one while it runs), no start. An existing configuration stays.
 PREFIX  ?= /usr/local

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian 12 packages that are missing for a purpose, through sudo where not root; prints nothing when none
-# is. Arguments: any of build, check, long, demo; each takes in what it stands on.
+# is. Arguments: any of build, check, long, bench, demo; each takes in what it stands on.
 # shellcheck disable=SC2034 # the lists are used by name
 set -eu
 
@@ -9,14 +9,15 @@ build="gcc make pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libop
 check="$build libcmocka-dev python3 python3-pytest python3-requests python3-jsonschema python3-hypothesis
     python3-numpy python3-pil python3-onnx python3-opencv binutils pmccabe shellcheck systemd"
 long="$check"
+bench="$build wrk python3 python3-numpy python3-pil python3-torch python3-fastapi python3-uvicorn"
 demo="$build dataset-fashion-mnist python3 curl"
 
 wanted=
 for purpose in "$@"; do
     case $purpose in
-        build | check | long | demo) wanted+=" ${!purpose}" ;;
+        build | check | long | bench | demo) wanted+=" ${!purpose}" ;;
         *)
-            echo "usage: tests/install.sh build|check|long|demo ..." >&2
+            echo "usage: tests/install.sh build|check|long|bench|demo ..." >&2
             exit 2
             ;;
     esac
