@@ -122,6 +122,14 @@ CREATE TABLE jobs (
     CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_ms IS NOT NULL))
 ) STRICT;
 
+CREATE TABLE tokens (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL CHECK (length(name) <= 64),
+    scope      TEXT NOT NULL CHECK (scope IN ('predict', 'admin')),
+    hash       TEXT NOT NULL UNIQUE CHECK (length(hash) = 64),
+    created_ms INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE versions (
     version         INTEGER PRIMARY KEY CHECK (version >= 1),
     parent          INTEGER REFERENCES versions (version),

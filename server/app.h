@@ -14,6 +14,7 @@
 
 #define ACCRETED_VERSION "0.1.0"
 
+struct auth;
 struct db;
 struct http;
 struct predictor;
@@ -24,6 +25,7 @@ struct app {
     struct config config;
     enum conv_isa isa;    /* the kernels everything runs on */
     struct db *db;
+    struct auth *auth; /* tokens and sessions */
     struct http *http;
     struct queue *queue;         /* jobs */
     struct predictor *predictor; /* the model that serves */

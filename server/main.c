@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,11 +24,13 @@
 #include "server/api/routes.h"
 #include "server/app.h"
 #include "server/data_dir.h"
+#include "server/http/auth.h"
 #include "server/http/http.h"
 #include "server/jobs/predictor.h"
 #include "server/jobs/queue.h"
 #include "server/log.h"
 #include "server/store/db.h"
+#include "server/token_cli.h"
 #include "server/work.h"
 
 enum { STOP_DEADLINE_MS = 9000, STOP_POLL_MS = 10 };
@@ -120,7 +123,7 @@ static int set_up_process(const struct config *config)
     signal(SIGPIPE, SIG_IGN); /* a client that left is an error of write() */
     json_object_seed(0);
     openblas_set_num_threads(1); /* the gang splits the batch; BLAS inside must not split again */
-    if (log_set_level(config->log_level) != 0 || work_setup() != 0)
+    if (log_set_level(config->log_level) != 0 || work_setup() != 0 || sodium_init() < 0)
         return fail("out of memory");
     return 0;
 }
@@ -131,6 +134,11 @@ static int open_store(struct app *app)
     int rc = db_open(&app->db, app->loop, dir);
     if (rc != 0)
         return fail("cannot open the database %s/accreted.db: %s", dir, err_str(rc));
+    rc = auth_new(&app->auth);
+    if (rc == 0)
+        rc = auth_load(app->auth, db_reader(app->db));
+    if (rc != 0)
+        return fail("cannot read the tokens: %s", err_str(rc));
     rc = predictor_new(&app->predictor, app);
     if (rc == 0)
         rc = predictor_start(app->predictor);
@@ -177,6 +185,7 @@ static int run(struct daemon *d)
 
     queue_free(app->queue);
     predictor_free(app->predictor);
+    auth_free(app->auth);
     db_close(app->db);
     close_handles(d);
     uv_run(&d->loop, UV_RUN_DEFAULT); /* the closing callbacks */
@@ -193,6 +202,8 @@ int main(int argc, char **argv)
     static struct daemon daemon;
     struct config *config = &daemon.app.config;
     char message[512 + 4096];
+    if (argc > 1 && strcmp(argv[1], "token") == 0)
+        return token_cli(argc - 1, argv + 1);
     if (config_load(config, argc, argv, message, sizeof message) != 0)
         return fail("%s", message);
     if (config->help || config->version) {

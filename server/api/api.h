@@ -51,6 +51,14 @@ void api_v2_infer(struct request *req);
 void api_v2_index(struct request *req);
 void api_v2_load(struct request *req);
 
+/* tokens.c */
+void api_tokens_post(struct request *req);
+void api_tokens_list(struct request *req);
+void api_tokens_delete(struct request *req);
+void api_session_post(struct request *req);
+void api_session_get(struct request *req);
+void api_session_delete(struct request *req);
+
 /* system.c */
 void api_health(struct request *req);
 void api_page(struct request *req);

@@ -1,5 +1,8 @@
 /*
  * routes.c - every route of the daemon, in the order of schema/openapi.json.
+ *
+ * The last column says what token a route needs once there is one. Scope predict predicts and reads
+ * what the dashboard shows; it changes nothing and takes no images, weights or tokens along.
  */
 #include "server/api/routes.h"
 
@@ -7,51 +10,64 @@
 
 #define V1 "/api/v1"
 #define JSON_BYTES (1 << 20)
+#define SMALL_BYTES (4 << 10)
 #define WEIGHTS_BYTES (128 << 20) /* more than the largest model there can be */
 
 const struct route api_routes[] = {
-    {"PUT", V1 "/batches/{name}", BODY_SPOOL, LIMIT_UPLOAD, api_batches_put},
-    {"POST", V1 "/batches", BODY_SPOOL, LIMIT_UPLOAD, api_batches_post},
-    {"GET", V1 "/batches", BODY_NONE, 0, api_batches_list},
-    {"GET", V1 "/batches/{name}", BODY_NONE, 0, api_batches_get},
+    {"PUT", V1 "/batches/{name}", BODY_SPOOL, LIMIT_UPLOAD, api_batches_put, ACCESS_ADMIN},
+    {"POST", V1 "/batches", BODY_SPOOL, LIMIT_UPLOAD, api_batches_post, ACCESS_ADMIN},
+    {"GET", V1 "/batches", BODY_NONE, 0, api_batches_list, ACCESS_PREDICT},
+    {"GET", V1 "/batches/{name}", BODY_NONE, 0, api_batches_get, ACCESS_PREDICT},
 
-    {"POST", V1 "/jobs", BODY_MEMORY, JSON_BYTES, api_jobs_post},
-    {"GET", V1 "/jobs", BODY_NONE, 0, api_jobs_list},
-    {"GET", V1 "/jobs/{id}", BODY_NONE, 0, api_jobs_get},
-    {"POST", V1 "/jobs/{id}/cancel", BODY_NONE, 0, api_jobs_cancel},
-    {"GET", V1 "/jobs/{id}/metrics", BODY_NONE, 0, api_jobs_metrics},
+    {"POST", V1 "/jobs", BODY_MEMORY, JSON_BYTES, api_jobs_post, ACCESS_ADMIN},
+    {"GET", V1 "/jobs", BODY_NONE, 0, api_jobs_list, ACCESS_PREDICT},
+    {"GET", V1 "/jobs/{id}", BODY_NONE, 0, api_jobs_get, ACCESS_PREDICT},
+    {"POST", V1 "/jobs/{id}/cancel", BODY_NONE, 0, api_jobs_cancel, ACCESS_ADMIN},
+    {"GET", V1 "/jobs/{id}/metrics", BODY_NONE, 0, api_jobs_metrics, ACCESS_PREDICT},
 
-    {"GET", V1 "/models", BODY_NONE, 0, api_models_list},
-    {"POST", V1 "/models", BODY_SPOOL, WEIGHTS_BYTES, api_models_post},
-    {"GET", V1 "/models/{version}", BODY_NONE, 0, api_models_get},
-    {"GET", V1 "/models/{version}/export", BODY_NONE, 0, api_models_export},
-    {"GET", V1 "/snapshots", BODY_NONE, 0, api_snapshots_list},
-    {"GET", V1 "/history", BODY_NONE, 0, api_history_get},
-    {"GET", V1 "/classes", BODY_NONE, 0, api_classes_list},
+    {"GET", V1 "/models", BODY_NONE, 0, api_models_list, ACCESS_PREDICT},
+    {"POST", V1 "/models", BODY_SPOOL, WEIGHTS_BYTES, api_models_post, ACCESS_ADMIN},
+    {"GET", V1 "/models/{version}", BODY_NONE, 0, api_models_get, ACCESS_PREDICT},
+    {"GET", V1 "/models/{version}/export", BODY_NONE, 0, api_models_export, ACCESS_ADMIN},
+    {"GET", V1 "/snapshots", BODY_NONE, 0, api_snapshots_list, ACCESS_PREDICT},
+    {"GET", V1 "/history", BODY_NONE, 0, api_history_get, ACCESS_PREDICT},
+    {"GET", V1 "/classes", BODY_NONE, 0, api_classes_list, ACCESS_PREDICT},
 
-    {"POST", V1 "/predict", BODY_MEMORY, LIMIT_IMAGE, api_predict},
+    {"POST", V1 "/predict", BODY_MEMORY, LIMIT_IMAGE, api_predict, ACCESS_PREDICT},
 
-    {"GET", "/v2", BODY_NONE, 0, api_v2_server},
-    {"GET", "/v2/health/live", BODY_NONE, 0, api_v2_live},
-    {"GET", "/v2/health/ready", BODY_NONE, 0, api_v2_ready},
-    {"GET", "/v2/models/stats", BODY_NONE, 0, api_v2_stats},
-    {"GET", "/v2/models/{model}", BODY_NONE, 0, api_v2_model},
-    {"GET", "/v2/models/{model}/ready", BODY_NONE, 0, api_v2_model_ready},
-    {"GET", "/v2/models/{model}/config", BODY_NONE, 0, api_v2_model_config},
-    {"GET", "/v2/models/{model}/stats", BODY_NONE, 0, api_v2_model_stats},
-    {"POST", "/v2/models/{model}/infer", BODY_MEMORY, LIMIT_IMAGE, api_v2_infer},
-    {"GET", "/v2/models/{model}/versions/{version}", BODY_NONE, 0, api_v2_model},
-    {"GET", "/v2/models/{model}/versions/{version}/ready", BODY_NONE, 0, api_v2_model_ready},
-    {"GET", "/v2/models/{model}/versions/{version}/config", BODY_NONE, 0, api_v2_model_config},
-    {"GET", "/v2/models/{model}/versions/{version}/stats", BODY_NONE, 0, api_v2_model_stats},
+    {"GET", "/v2", BODY_NONE, 0, api_v2_server, ACCESS_PREDICT},
+    {"GET", "/v2/health/live", BODY_NONE, 0, api_v2_live, ACCESS_PREDICT},
+    {"GET", "/v2/health/ready", BODY_NONE, 0, api_v2_ready, ACCESS_PREDICT},
+    {"GET", "/v2/models/stats", BODY_NONE, 0, api_v2_stats, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}", BODY_NONE, 0, api_v2_model, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/ready", BODY_NONE, 0, api_v2_model_ready, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/config", BODY_NONE, 0, api_v2_model_config, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/stats", BODY_NONE, 0, api_v2_model_stats, ACCESS_PREDICT},
+    {"POST", "/v2/models/{model}/infer", BODY_MEMORY, LIMIT_IMAGE, api_v2_infer, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/versions/{version}", BODY_NONE, 0, api_v2_model, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/versions/{version}/ready", BODY_NONE, 0,
+     api_v2_model_ready, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/versions/{version}/config", BODY_NONE, 0,
+     api_v2_model_config, ACCESS_PREDICT},
+    {"GET", "/v2/models/{model}/versions/{version}/stats", BODY_NONE, 0,
+     api_v2_model_stats, ACCESS_PREDICT},
     {"POST", "/v2/models/{model}/versions/{version}/infer", BODY_MEMORY, LIMIT_IMAGE,
-     api_v2_infer},
-    {"POST", "/v2/repository/index", BODY_MEMORY, JSON_BYTES, api_v2_index},
-    {"POST", "/v2/repository/models/{model}/load", BODY_MEMORY, JSON_BYTES, api_v2_load},
-    {"POST", "/v2/repository/models/{model}/unload", BODY_MEMORY, JSON_BYTES, api_v2_load},
+     api_v2_infer, ACCESS_PREDICT},
+    {"POST", "/v2/repository/index", BODY_MEMORY, JSON_BYTES, api_v2_index, ACCESS_PREDICT},
+    {"POST", "/v2/repository/models/{model}/load", BODY_MEMORY, JSON_BYTES,
+     api_v2_load, ACCESS_ADMIN},
+    {"POST", "/v2/repository/models/{model}/unload", BODY_MEMORY, JSON_BYTES,
+     api_v2_load, ACCESS_ADMIN},
 
-    {"GET", "/healthz", BODY_NONE, 0, api_health},
-    {"GET", "/", BODY_NONE, 0, api_page},
-    {"GET", "/web/{file}", BODY_NONE, 0, api_asset},
+    {"POST", V1 "/tokens", BODY_MEMORY, SMALL_BYTES, api_tokens_post, ACCESS_ADMIN},
+    {"GET", V1 "/tokens", BODY_NONE, 0, api_tokens_list, ACCESS_ADMIN},
+    {"DELETE", V1 "/tokens/{id}", BODY_NONE, 0, api_tokens_delete, ACCESS_ADMIN},
+    {"POST", V1 "/session", BODY_MEMORY, SMALL_BYTES, api_session_post, ACCESS_OPEN},
+    {"GET", V1 "/session", BODY_NONE, 0, api_session_get, ACCESS_OPEN},
+    {"DELETE", V1 "/session", BODY_NONE, 0, api_session_delete, ACCESS_OPEN},
+
+    {"GET", "/healthz", BODY_NONE, 0, api_health, ACCESS_OPEN},
+    {"GET", "/", BODY_NONE, 0, api_page, ACCESS_OPEN},
+    {"GET", "/web/{file}", BODY_NONE, 0, api_asset, ACCESS_OPEN},
     {0},
 };

@@ -30,13 +30,29 @@ enum body_kind { BODY_NONE, BODY_MEMORY, BODY_SPOOL };
 #define LIMIT_UPLOAD UINT64_MAX      /* config.max_upload_bytes */
 #define LIMIT_IMAGE (UINT64_MAX - 1) /* config.max_image_bytes, and 64 KiB for a multipart frame */
 
+/* Who may call a route once there is a token. Zero, the default of a row, is the strictest. */
+enum route_access {
+    ACCESS_ADMIN,   /* a token of scope admin */
+    ACCESS_PREDICT, /* any token */
+    ACCESS_OPEN,    /* anyone */
+};
+
 struct route {
     const char *method;  /* "GET", "POST", "PUT", "DELETE"; HEAD follows GET */
     const char *pattern; /* "/api/v1/jobs/{id}/cancel"; a {name} matches one path segment */
     enum body_kind body;
     uint64_t max_body_bytes; /* or LIMIT_*; for BODY_NONE unused: a body up to 64 KiB is ignored */
     void (*handle)(struct request *req);
+    enum route_access access;
 };
+
+/* Who asks. Without any token everyone is admin, but not known. */
+struct identity {
+    bool known, admin;
+    int64_t token;              /* its id */
+    int64_t session_expires_ms; /* 0: not through the cookie */
+};
+#define SESSION_COOKIE "accreted_session"
 
 /* ---- server life (main.c) ---- */
 
@@ -64,6 +80,8 @@ const char *request_param(const struct request *req, const char *name);
 const char *request_query(struct request *req, const char *name);
 /* Not for a deferred handler: NULL once the client is gone. */
 const char *request_header(struct request *req, const char *name);
+const char *request_cookie(struct request *req, const char *name);
+const struct identity *request_identity(const struct request *req);
 const void *request_body(const struct request *req, size_t *size_bytes);
 /* The spooled body: path of a complete file in the data directory's tmp/; removed when the request
  * is done, unless it was renamed away before. */

@@ -63,6 +63,7 @@ struct request {
     char id[REQUEST_ID_BYTES];
     char *method, *path;
     struct route_match match;
+    struct identity identity;
     bool handled; /* the handler was called */
     bool owed;    /* ... and has not replied yet */
     bool queued;  /* the reply went to libmicrohttpd */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "server/app.h"
+#include "server/http/auth.h"
 #include "server/http/guard.h"
 #include "server/http/internal.h"
 #include "server/log.h"
@@ -107,9 +108,15 @@ void request_resume(struct request *req)
     http_kick(req->http);
 }
 
+/* What is not there needs a token too, so that a stranger cannot map what is. */
 static void route_request(struct request *req)
 {
-    switch (router_find(req->http->routes, req->method, req->path, &req->match)) {
+    enum route_result result =
+        router_find(req->http->routes, req->method, req->path, &req->match);
+    if (!auth_admit(req->app->auth, req,
+                    result == ROUTE_FOUND ? req->match.route->access : ACCESS_PREDICT))
+        return;
+    switch (result) {
     case ROUTE_FOUND:
         break;
     case ROUTE_BAD_PATH:
@@ -258,6 +265,19 @@ const char *request_header(struct request *req, const char *name)
         req->mhd ? MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name) : NULL;
     char *value = raw ? keep(req, strlen(raw) + 1) : NULL;
     return value ? strcpy(value, raw) : NULL;
+}
+
+const char *request_cookie(struct request *req, const char *name)
+{
+    const char *raw =
+        req->mhd ? MHD_lookup_connection_value(req->mhd, MHD_COOKIE_KIND, name) : NULL;
+    char *value = raw ? keep(req, strlen(raw) + 1) : NULL;
+    return value ? strcpy(value, raw) : NULL;
+}
+
+const struct identity *request_identity(const struct request *req)
+{
+    return &req->identity;
 }
 
 const void *request_body(const struct request *req, size_t *size_bytes)
