@@ -16,6 +16,7 @@
 
 struct auth;
 struct db;
+struct events;
 struct http;
 struct predictor;
 struct queue;
@@ -29,6 +30,7 @@ struct app {
     struct http *http;
     struct queue *queue;         /* jobs */
     struct predictor *predictor; /* the model that serves */
+    struct events *events;       /* who listens to what happens */
     int64_t started_ms;          /* Unix time */
 };
 

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "core/err.h"
+#include "server/api/events.h"
 #include "server/api/routes.h"
 #include "server/app.h"
 #include "server/data_dir.h"
@@ -145,6 +146,8 @@ static int open_store(struct app *app)
     if (rc != 0)
         return fail("cannot load the active model from %s/models: %s", dir, err_str(rc));
     rc = queue_new(&app->queue, app);
+    if (rc == 0)
+        rc = events_new(&app->events, app);
     if (rc != 0)
         return fail("cannot make the job queue: %s", err_str(rc));
     return 0;
@@ -183,6 +186,7 @@ static int run(struct daemon *d)
 
     uv_run(&d->loop, UV_RUN_DEFAULT);
 
+    events_free(app->events);
     queue_free(app->queue);
     predictor_free(app->predictor);
     auth_free(app->auth);

@@ -22,6 +22,9 @@ void api_jobs_get(struct request *req);
 void api_jobs_cancel(struct request *req);
 void api_jobs_metrics(struct request *req);
 
+/* events.c */
+void api_events(struct request *req);
+
 /* models.c */
 void api_models_list(struct request *req);
 void api_models_get(struct request *req);

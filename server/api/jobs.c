@@ -3,7 +3,7 @@
  *
  * Writes go to the db thread; the request waits without a reply until the commit is durable.
  */
-#include "server/api/api.h"
+#include "server/api/jobs.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "server/api/api.h"
 #include "server/api/format.h"
 #include "server/app.h"
 #include "server/http/http.h"
@@ -363,7 +364,7 @@ void api_jobs_list(struct request *req)
     reply_json(req, 200, json_pack("{s:o, s:o}", "jobs", list, "next_page_token", next));
 }
 
-static json_t *epoch_json(const struct learner_epoch *e)
+json_t *epoch_json(const struct learner_epoch *e)
 {
     return json_pack("{s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "epoch", e->epoch, "pruned",
                      (int)e->pruned, "loss_class", format_real(e->loss_class), "loss_mmd",

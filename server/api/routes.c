@@ -25,6 +25,8 @@ const struct route api_routes[] = {
     {"POST", V1 "/jobs/{id}/cancel", BODY_NONE, 0, api_jobs_cancel, ACCESS_ADMIN},
     {"GET", V1 "/jobs/{id}/metrics", BODY_NONE, 0, api_jobs_metrics, ACCESS_PREDICT},
 
+    {"GET", V1 "/events", BODY_NONE, 0, api_events, ACCESS_PREDICT},
+
     {"GET", V1 "/models", BODY_NONE, 0, api_models_list, ACCESS_PREDICT},
     {"POST", V1 "/models", BODY_SPOOL, WEIGHTS_BYTES, api_models_post, ACCESS_ADMIN},
     {"GET", V1 "/models/{version}", BODY_NONE, 0, api_models_get, ACCESS_PREDICT},

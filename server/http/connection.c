@@ -82,6 +82,12 @@ void connection_send(struct connection *c, size_t reply_bytes)
     c->send_until_ms = c->since_ms + SEND_GRACE_MS + reply_bytes;
 }
 
+void connection_stream(struct connection *c)
+{
+    connection_enter(c, CONNECTION_STREAMING);
+    c->send_until_ms = c->since_ms + SEND_GRACE_MS;
+}
+
 static bool is_overdue(const struct connection *c, uint64_t now)
 {
     switch (c->state) {
@@ -95,6 +101,7 @@ static bool is_overdue(const struct connection *c, uint64_t now)
     case CONNECTION_HANDLING:
         return false;
     case CONNECTION_SENDING:
+    case CONNECTION_STREAMING:
         return now > c->send_until_ms;
     }
     return false;
@@ -107,7 +114,7 @@ static bool peer_left(struct connection *c)
 {
     char byte;
     bool left_before = c->left;
-    c->left = (c->state == CONNECTION_WAITING || c->state == CONNECTION_RECEIVING) &&
+    c->left = (c->state == CONNECTION_WAITING || c->state == CONNECTION_RECEIVING || c->stream) &&
               recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
     return c->left && left_before;
 }
@@ -116,8 +123,11 @@ void connections_sweep(struct http *h)
 {
     uint64_t now = uv_now(h->app->loop);
     for (struct connection *c = h->connections; c; c = c->next) {
-        if (c->suspended)
+        if (c->suspended) {
+            if (c->stream && peer_left(c))
+                stream_end(c->stream);
             continue;
+        }
         if (c->state == CONNECTION_RECEIVING)
             c->receiving_ms += 1000;
         bool overdue = is_overdue(c, now);

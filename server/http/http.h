@@ -103,4 +103,17 @@ void reply_static(struct request *req, int status, const char *content_type, con
 /* Adds a header to the reply to come; before reply_*. */
 void reply_header(struct request *req, const char *name, const char *value);
 
+/* A reply without an end, made piece by piece on the loop. */
+struct stream;
+struct stream_source {
+    /* Writes up to n bytes and returns how many; 0: nothing now, ask again after stream_wake. */
+    size_t (*read)(void *ctx, char *out, size_t n);
+    void (*closed)(void *ctx); /* once: the client left, or the daemon stops */
+};
+/* Replies 200. NULL: there is nobody to send to, or no memory; `closed` was called. */
+struct stream *reply_stream(struct request *req, const char *content_type,
+                            const struct stream_source *source, void *ctx);
+/* There is more to read. Until `closed`. */
+void stream_wake(struct stream *s);
+
 #endif

@@ -5,6 +5,7 @@
  * A connection (one TCP connection) goes
  *
  *   WAITING --headers--> RECEIVING --whole body--> HANDLING --reply--> SENDING --done--> WAITING
+ *                                                        \--stream--> STREAMING --left--> WAITING
  *
  * and a request is freed when all of these hold: libmicrohttpd is done with it, and no handler owes
  * it a reply.
@@ -19,13 +20,19 @@
 #include "server/http/router.h"
 #include "server/http/spool.h"
 
-enum { REQUEST_ID_BYTES = 24, MAX_UPLOADS = 16, MAX_LINGERING = 64 };
+enum {
+    REQUEST_ID_BYTES = 24,
+    MAX_UPLOADS = 16,
+    MAX_LINGERING = 64,
+    STREAM_CHUNK_BYTES = 4096,
+};
 
 enum connection_state {
     CONNECTION_WAITING,   /* for a whole header */
     CONNECTION_RECEIVING, /* a body */
     CONNECTION_HANDLING,  /* the reply is ours to give; no deadline */
     CONNECTION_SENDING,
+    CONNECTION_STREAMING, /* a reply without an end; the deadline is for a piece of it */
 };
 
 struct connection {
@@ -42,6 +49,7 @@ struct connection {
     bool suspended;
     bool left;   /* the peer had closed at the last sweep */
     bool linger; /* the reply left body bytes unread */
+    struct stream *stream; /* STREAMING; NULL once it is over */
 };
 
 struct kept { /* a string that lives as long as its request */
@@ -112,6 +120,7 @@ struct connection *connection_of(struct MHD_Connection *mhd);
 void connection_enter(struct connection *c, enum connection_state state);
 void connection_drain(struct connection *c); /* the body is being thrown away from now on */
 void connection_send(struct connection *c, size_t reply_bytes);
+void connection_stream(struct connection *c); /* the next piece is on its way */
 void connections_sweep(struct http *h); /* cuts what is over its deadline */
 
 /* linger.c: after an early reply, reads on for a while so that the client gets to see it (closing
@@ -142,8 +151,15 @@ void body_release(struct request *req);
 /* reply.c */
 /* A refusal by this room itself, as against by a handler: leaves `owed` alone. */
 void reply_refuse(struct request *req, int status, const char *code, const char *detail);
+/* A handler's reply, of a response made elsewhere; takes it. */
+void reply_response(struct request *req, int status, const char *content_type,
+                    struct MHD_Response *response);
 /* Queues the stored reply. */
 enum MHD_Result reply_queue(struct request *req);
 void reply_release(struct request *req);
+
+/* stream.c */
+void stream_end(struct stream *s);    /* the client left */
+void stream_detach(struct stream *s); /* its request is about to be freed */
 
 #endif

@@ -80,6 +80,17 @@ static void add_fields(const struct request *req, struct MHD_Response *response,
         MHD_add_response_header(response, "Cache-Control", "no-store");
 }
 
+static void keep(struct request *req, int status, const char *content_type,
+                 struct MHD_Response *response, size_t size_bytes)
+{
+    if (response)
+        add_fields(req, response, content_type);
+    req->lost = !response;
+    req->response = response;
+    req->response_bytes = size_bytes;
+    req->status = status;
+}
+
 /* Stores the reply; the first one stands. Without memory for one the connection is just closed. */
 static void store(struct request *req, int status, const char *content_type, const void *data,
                   size_t size_bytes, enum MHD_ResponseMemoryMode mode)
@@ -98,12 +109,7 @@ static void store(struct request *req, int status, const char *content_type, con
         status = 500;
         size_bytes = 0;
     }
-    if (response)
-        add_fields(req, response, content_type);
-    req->lost = !response;
-    req->response = response;
-    req->response_bytes = size_bytes;
-    req->status = status;
+    keep(req, status, content_type, response, size_bytes);
 }
 
 /* A reply given by a handler: it owes none any more, and its connection goes on. */
@@ -200,6 +206,13 @@ void reply_static(struct request *req, int status, const char *content_type, con
                   size_t size_bytes)
 {
     store(req, status, content_type, data, size_bytes, MHD_RESPMEM_PERSISTENT);
+    settle(req);
+}
+
+void reply_response(struct request *req, int status, const char *content_type,
+                    struct MHD_Response *response)
+{
+    keep(req, status, content_type, response, 0);
     settle(req);
 }
 

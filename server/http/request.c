@@ -83,6 +83,9 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     log_debug("%s %s %s: %d%s", req->id, req->method, req->path, req->status,
               toe == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : ", not completed");
     connection_enter(req->connection, CONNECTION_WAITING);
+    if (req->connection->stream)
+        stream_detach(req->connection->stream);
+    req->connection->stream = NULL;
     req->connection = NULL;
     req->mhd = NULL;
     request_finish(req);

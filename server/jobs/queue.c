@@ -22,6 +22,8 @@ struct queue {
     bool stopping;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
+    void (*watch)(void *ctx); /* NULL: nobody */
+    void *watch_ctx;
 };
 
 int queue_new(struct queue **out, struct app *app)
@@ -84,6 +86,8 @@ static void on_worker_done(void *ctx, struct worker *w)
         predictor_swap(q->app->predictor, serving);
     q->running = NULL;
     worker_free(w);
+    if (q->watch)
+        q->watch(q->watch_ctx);
     if (q->stopping && q->stopped)
         q->stopped(q->stopped_ctx);
     else
@@ -100,6 +104,17 @@ void queue_kick(struct queue *q)
         err = worker_start(&q->running, q->app, id, on_worker_done, q);
     if (err && err != ERR_MISSING)
         log_error("the next job cannot start: %s", err_str(err));
+}
+
+int64_t queue_running(const struct queue *q)
+{
+    return q->running ? worker_job(q->running) : 0;
+}
+
+void queue_watch(struct queue *q, void (*ended)(void *ctx), void *ctx)
+{
+    q->watch = ended;
+    q->watch_ctx = ctx;
 }
 
 int queue_cancel_running(struct queue *q, int64_t id)

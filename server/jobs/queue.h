@@ -29,6 +29,11 @@ void queue_free(struct queue *q);
 
 /* A new job was committed, or one ended: start the next if none runs. */
 void queue_kick(struct queue *q);
+/* The job that runs, 0: none. */
+int64_t queue_running(const struct queue *q);
+/* `ended(ctx)` is called on the loop when a job has ended in every respect: what it published
+ * serves. One watcher. */
+void queue_watch(struct queue *q, void (*ended)(void *ctx), void *ctx);
 /* Asks job `id` to end; 0, or ERR_INVALID when it is not the running one. */
 int queue_cancel_running(struct queue *q, int64_t id);
 /* The live part of a running job: phase, progress, eta_seconds, images_per_second; NULL when `id`

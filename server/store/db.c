@@ -42,8 +42,10 @@ struct db {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* something was posted or finished, or `stopping` was set */
     struct write_list posted, done;
-    bool stopping;
+    bool stopping, committed; /* committed: since the loop looked last */
     uv_async_t async;
+    void (*watch)(void *ctx); /* the loop's; NULL: nobody */
+    void *watch_ctx;
 };
 
 int64_t db_now_ms(void)
@@ -112,12 +114,12 @@ static void *db_thread(void *ctx)
         pthread_mutex_lock(&db->lock);
         w->status = status;
         w->finished = true;
-        if (w->waited) {
+        db->committed |= status == 0;
+        if (w->waited)
             pthread_cond_broadcast(&db->changed);
-        } else {
+        else
             list_append(&db->done, w);
-            uv_async_send(&db->async);
-        }
+        uv_async_send(&db->async);
     }
     pthread_mutex_unlock(&db->lock);
     return NULL;
@@ -141,7 +143,20 @@ static void drain_done(struct db *db)
 
 static void on_async(uv_async_t *async)
 {
-    drain_done(async->data);
+    struct db *db = async->data;
+    pthread_mutex_lock(&db->lock);
+    bool committed = db->committed;
+    db->committed = false;
+    pthread_mutex_unlock(&db->lock);
+    drain_done(db);
+    if (committed && db->watch)
+        db->watch(db->watch_ctx);
+}
+
+void db_watch(struct db *db, void (*committed)(void *ctx), void *ctx)
+{
+    db->watch = committed;
+    db->watch_ctx = ctx;
 }
 
 int db_write(struct db *db, db_write_fn write, db_done_fn done, void *ctx)

@@ -32,6 +32,10 @@ int db_write(struct db *db, db_write_fn write, db_done_fn done, void *ctx);
 /* The same, but blocks until durable, for worker threads (never on the loop): returns the status. */
 int db_write_wait(struct db *db, db_write_fn write, void *ctx);
 
+/* `committed(ctx)` is called on the loop after commits: once or more for several, after their
+ * `done`. One watcher; NULL takes it away. Loop thread. */
+void db_watch(struct db *db, void (*committed)(void *ctx), void *ctx);
+
 /* The reading connection, for the functions of server/store/ that take a db_txn and only read. Loop
  * thread. */
 struct db_txn *db_reader(struct db *db);
