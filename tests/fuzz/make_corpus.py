@@ -4,6 +4,7 @@ import gzip
 import base64
 import io
 import json
+import math
 import pathlib
 import struct
 import tarfile
@@ -108,8 +109,34 @@ def v2():
     save("v2", "raw", struct.pack("<H", 0) + png)
 
 
+def safetensors():
+    shapes = {}
+    layers = {"stem": (16, 1)}
+    for stage, (before, after) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+        layers[f"stage{stage}.block0"] = (after, before)
+    for place, (out, into) in layers.items():
+        for i in (1,) if place == "stem" else (1, 2):
+            shapes[f"{place}.conv{i}.weight"] = [out, into if i == 1 else out, 3, 3]
+            shapes.update({f"{place}.bn{i}.{part}": [out] for part in ("gamma", "beta", "mean", "var")})
+    for head, features in (("head", 64), ("aux1", 16), ("aux2", 32)):
+        shapes.update({head + ".weight": [2, features], head + ".bias": [2]})
+    shapes["prototypes"] = [2, 64]
+    metadata = {"accreted_format": "1", "mean": "[0.5]", "std": "[0.25]", "classifier": "head", "score_scale": "1",
+                "labels": '["cat","dog"]', "spec": '{"blocks":1,"channels":1,"height":8,"width":8,"classes":2}'}
+    header, at = {"__metadata__": metadata}, 0
+    for name, shape in shapes.items():
+        end = at + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    save("safetensors", "header", b"h" + text)
+    save("safetensors", "cut", b"f" + struct.pack("<Q", len(text)) + text + bytes(64))
+    save("safetensors", "metadata", b"f" + struct.pack("<Q", 2) + b"{}")
+
+
 images()
 multiparts()
 idx()
 tarballs()
 v2()
+safetensors()
