@@ -132,7 +132,7 @@ check-long:
 	@echo 'building ...'
 	$(AGAIN) SAN=address all unit fuzz || $(NO_BUILD)
 	$(AGAIN) SAN=thread unit || $(NO_BUILD)
-	@tests/run.sh unit:build/address fuzz:build/address api:build/address unit:build/thread
+	@tests/run.sh unit:build/address fuzz:build/address api:build/address threads:build/thread
 
 bench-conv:
 	@tests/install.sh build

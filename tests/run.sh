@@ -2,6 +2,7 @@
 # Runs test programs one after the other and adds up what they say. Arguments, in the order to run:
 #
 #   unit:BUILD    the cmocka programs made from tests/unit, in BUILD
+#   threads:BUILD those of them that run more than one thread, for the thread sanitizer
 #   api:BUILD     the pytest files of tests/api, each against BUILD/accreted
 #   fuzz:BUILD    the fuzz targets over their seed files
 #   check:BUILD   the scripts tests/check_*.sh, each counting as one test
@@ -73,12 +74,18 @@ run() { # TALLY NAME LOG COMMAND...
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-run_unit() {
-    local source name
-    for source in tests/unit/*/test_*.c; do
+run_unit() { run_programs "$1" tests/unit/*/test_*.c; }
+
+# The arithmetic alone has no threads, and would take hours under that sanitizer.
+run_threads() { run_programs "$1" tests/unit/core/test_{gang,train,learner}.c tests/unit/server/test_*.c; }
+
+run_programs() { # BUILD SOURCE...
+    local build=$1 source name
+    shift
+    for source in "$@"; do
         name=${source#tests/unit/} name=${name%.c}
-        run tally_tap "$1 unit $name" "$1/logs/unit/$name.log" \
-            env CMOCKA_MESSAGE_OUTPUT=TAP "$1/unit/$name"
+        run tally_tap "$build unit $name" "$build/logs/unit/$name.log" \
+            env CMOCKA_MESSAGE_OUTPUT=TAP "$build/unit/$name"
     done
 }
 
@@ -112,9 +119,9 @@ shopt -s nullglob
 [ $# -gt 0 ] || set -- none
 for suite in "$@"; do
     case $suite in
-        unit:?* | api:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
+        unit:?* | threads:?* | api:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
         *)
-            echo "usage: tests/run.sh unit|api|fuzz|check:BUILD ..." >&2
+            echo "usage: tests/run.sh unit|threads|api|fuzz|check:BUILD ..." >&2
             exit 2
             ;;
     esac
