@@ -110,7 +110,7 @@ struct stream_source {
     size_t (*read)(void *ctx, char *out, size_t n);
     void (*closed)(void *ctx); /* once: the client left, or the daemon stops */
 };
-/* Replies 200. NULL: there is nobody to send to, or no memory; `closed` was called. */
+/* Replies 200. NULL: there is nobody to send to (a HEAD), or no memory; `closed` was called. */
 struct stream *reply_stream(struct request *req, const char *content_type,
                             const struct stream_source *source, void *ctx);
 /* There is more to read. Until `closed`. */

@@ -94,8 +94,9 @@ def test_older_version_from_its_snapshot(start_daemon, tmp_path):
             answer = api.predict(images.png(label, seed), model=1)
             assert (answer["model"], answer["predictions"][0]["class"]) == (1, label)
     snapshot = daemon.data_dir / "snapshots" / "1"
-    daemon.stop()
     snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    assert api.predict(images.png("red", 2000), model=1)["model"] == 1  # kept in memory
+    daemon.stop()
     daemon.start()
     reply = api.post(PREDICT, params={"model": 1}, data=images.png("red", 1))
     api.refused(reply, 500, "model_unreadable")

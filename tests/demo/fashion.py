@@ -1,8 +1,10 @@
-"""Fashion-MNIST as Debian's package dataset-fashion-mnist installs it: IDX files, sliced and shown as PNG. Standard library only."""
+"""Fashion-MNIST as Debian's package dataset-fashion-mnist installs it: IDX files, sliced and shown as PNG. Standard library
+only. As a program it writes training images as folder/class/number.png: fashion.py FOLDER CLASS ..."""
 
 import gzip
 import pathlib
 import struct
+import sys
 import zlib
 
 FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -52,3 +54,18 @@ def png(pixels, height, width):
     rows = b"".join(b"\0" + pixels[y * width:(y + 1) * width] for y in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def write_folders(folder, classes, per_class=500):
+    images, labels, height, width = load("train")
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        of_class = [i for i, label in enumerate(labels) if NAMES[label] == name][:per_class]
+        for i in of_class:
+            (folder / name / f"{i}.png").write_bytes(png(images[i], height, width))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or not set(sys.argv[2:]) <= set(NAMES):
+        sys.exit(f"usage: fashion.py FOLDER CLASS ...   classes: {', '.join(NAMES)}")
+    write_folders(pathlib.Path(sys.argv[1]), sys.argv[2:])

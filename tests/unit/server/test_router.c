@@ -12,12 +12,12 @@
 #include "server/http/router.h"
 
 static const struct route routes[] = {
-    {"GET", "/", BODY_NONE, 0, NULL},
-    {"GET", "/jobs", BODY_NONE, 0, NULL},
-    {"POST", "/jobs", BODY_MEMORY, 10, NULL},
-    {"GET", "/jobs/{id}", BODY_NONE, 0, NULL},
-    {"POST", "/jobs/{id}/cancel", BODY_NONE, 0, NULL},
-    {"PUT", "/a/{one}/b/{two}", BODY_SPOOL, 0, NULL},
+    {"GET", "/", BODY_NONE, 0, NULL, ACCESS_OPEN},
+    {"GET", "/jobs", BODY_NONE, 0, NULL, ACCESS_OPEN},
+    {"POST", "/jobs", BODY_MEMORY, 10, NULL, ACCESS_OPEN},
+    {"GET", "/jobs/{id}", BODY_NONE, 0, NULL, ACCESS_OPEN},
+    {"POST", "/jobs/{id}/cancel", BODY_NONE, 0, NULL, ACCESS_OPEN},
+    {"PUT", "/a/{one}/b/{two}", BODY_SPOOL, 0, NULL, ACCESS_OPEN},
     {0},
 };
 
