@@ -9,7 +9,7 @@
 BUILD   := build/$(if $(SAN),$(SAN),release)
 CC      ?= gcc
 PKGS    := libmicrohttpd jansson sqlite3 libuv libsystemd libzstd libarchive libpng libjpeg \
-           libxxhash libsodium
+           libxxhash libsodium zlib liblzma
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
            -Wwrite-strings -Wpointer-arith -Wformat=2 $(if $(CI)$(WERROR),-Werror)
 OPT     := -O2 -g

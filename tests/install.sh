@@ -5,7 +5,8 @@
 set -eu
 
 build="gcc make pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-pthread-dev libuv1-dev
-    libinih-dev libsystemd-dev libjpeg62-turbo-dev libpng-dev libarchive-dev libzstd-dev libxxhash-dev libsodium-dev"
+    libinih-dev libsystemd-dev libjpeg62-turbo-dev libpng-dev libarchive-dev libzstd-dev libxxhash-dev libsodium-dev
+    zlib1g-dev liblzma-dev"
 check="$build curl dataset-fashion-mnist libcmocka-dev python3 python3-pytest python3-requests python3-jsonschema python3-hypothesis
     python3-numpy python3-pil python3-onnx python3-opencv binutils pmccabe shellcheck systemd"
 long="$check"

@@ -269,6 +269,32 @@ static bool name_valid(const char *name)
     return bytes >= 1 && bytes <= MAX_NAME && name[bytes] == '\0';
 }
 
+/* ?format=, for bodies that are no form. Without it they are known by their contents, whatever
+ * their Content-Type: curl -T sends none, others all sorts of them. */
+static bool read_format(struct request *req, struct ingest_request *r)
+{
+    static const struct {
+        const char *name;
+        enum ingest_format format;
+    } formats[] = {
+        {"tar", INGEST_TAR}, {"cifar10", INGEST_CIFAR10}, {"cifar100", INGEST_CIFAR100}};
+    const char *format = request_query(req, "format");
+    bool form = multipart_accepts(r->content_type);
+    r->format = form ? INGEST_MULTIPART : INGEST_SINGLE;
+    if (!format)
+        return true;
+    for (size_t i = 0; !form && i < sizeof formats / sizeof formats[0]; i++) {
+        if (strcmp(format, formats[i].name) == 0) {
+            r->format = formats[i].format;
+            return true;
+        }
+    }
+    reply_problem(req, 400, "bad_query",
+                  form ? "format is for a body that is no form: leave it out here"
+                       : "format is tar, cifar10 or cifar100; without it the body tells");
+    return false;
+}
+
 /* Reads ?split= and ?holdout=; replies and returns false when one is bad. */
 static bool read_options(struct request *req, struct ingest_request *r)
 {
@@ -293,7 +319,7 @@ static bool read_options(struct request *req, struct ingest_request *r)
     }
     r->classes = request_query(req, "classes");
     r->names = request_query(req, "names");
-    return true;
+    return read_format(req, r);
 }
 
 static void upload_start(struct request *req, const char *name)
@@ -314,8 +340,6 @@ static void upload_start(struct request *req, const char *name)
     }
     if (!read_options(req, &r))
         return;
-    /* Anything else is taken for a tar archive: curl -T sends no type, others all sorts of them. */
-    r.format = multipart_accepts(r.content_type) ? INGEST_MULTIPART : INGEST_TAR;
     r.spool_path = request_spool(req, &r.spool_bytes);
     struct upload *u = calloc(1, sizeof *u);
     if (u)

@@ -268,15 +268,10 @@ int builder_file(struct builder *b, const char *file, int class, const uint8_t *
     return err;
 }
 
-int builder_raw(struct builder *b, const char *file, int class, int width, int height,
-                const uint8_t *data)
+int builder_raw(struct builder *b, const char *file, struct pack_image *image)
 {
-    struct pack_image stored = {.label = class,
-                                .encoding = PACK_RAW,
-                                .width = width,
-                                .height = height,
-                                .channels = 1,
-                                .data = data,
-                                .size_bytes = (uint64_t)width * (uint64_t)height};
-    return take(b, file, &stored, data);
+    image->encoding = PACK_RAW;
+    image->size_bytes = (uint64_t)image->width * (uint64_t)image->height *
+                        (uint64_t)image->channels;
+    return take(b, file, image, image->data);
 }

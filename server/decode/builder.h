@@ -53,12 +53,11 @@ void builder_free(struct builder *b); /* removes what it wrote; NULL is fine */
 /* Index of the class, made when new. Refuses labels that are not valid (bad_label) and too many of
  * them. */
 int builder_class(struct builder *b, const char *label, int *index);
-/* An encoded file (NULL data: over the limit), or raw grey pixels: judged, and stored when
- * accepted. */
+/* An encoded file (NULL data: over the limit), or raw pixels (HWC; `image` has its label, shape and
+ * data; the rest is filled in): judged, and stored when accepted. */
 int builder_file(struct builder *b, const char *file, int class, const uint8_t *data,
                  uint64_t size_bytes);
-int builder_raw(struct builder *b, const char *file, int class, int width, int height,
-                const uint8_t *data);
+int builder_raw(struct builder *b, const char *file, struct pack_image *image);
 /* A file that is rejected, or ignored, without being looked at. */
 int builder_reject(struct builder *b, const char *file, const char *reason);
 int builder_ignore(struct builder *b, const char *file, const char *reason);

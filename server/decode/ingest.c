@@ -1,11 +1,12 @@
 /*
- * ingest.c - an upload's form: tar of class/image, multipart of label and image parts, or two IDX
- * files.
+ * ingest.c - an upload's form: tar of class/image, multipart of label and image parts, two IDX
+ * files, or one of CIFAR.
  */
 #include "server/decode/ingest.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,10 @@
 #include "core/err.h"
 #include "core/storage/container.h"
 #include "server/decode/builder.h"
+#include "server/decode/cifar.h"
 #include "server/decode/idx.h"
 #include "server/decode/multipart.h"
+#include "server/decode/selection.h"
 #include "server/decode/tarball.h"
 
 struct upload {
@@ -69,7 +72,7 @@ int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTE
     if (err != 0)
         return err;
     crypto_generichash_state state;
-    uint8_t digest[32], flags[2] = {req->format == INGEST_MULTIPART, req->test_split};
+    uint8_t digest[32], flags[2] = {(uint8_t)req->format, req->test_split};
     char holdout[32];
     snprintf(holdout, sizeof holdout, "%.17g", req->holdout);
     crypto_generichash_init(&state, NULL, 0, sizeof digest);
@@ -135,13 +138,13 @@ static int take_entry(void *ctx, const struct tarball_entry *entry)
                     : builder_file(u->builder, entry->path, class, entry->data, entry->size_bytes);
 }
 
-/* classes and names would be silently without effect on anything but IDX. */
+/* classes and names would be silently without effect on anything but a data set. */
 static int refuse_selection(struct upload *u)
 {
-    if (!u->req->classes && !u->req->names)
+    if (!selection_given(u->req))
         return 0;
     return ingest_refuse(u->error, 400, "bad_query",
-                         "classes and names go with an IDX data set (parts images "
+                         "classes and names go with a data set (CIFAR, or IDX as parts images "
                          "and labels); here the folders or label parts name the classes");
 }
 
@@ -157,120 +160,56 @@ static int read_tar(struct upload *u)
         return ingest_refuse(
             u->error, why.unknown ? 415 : 422, "bad_archive",
             "the body is not a usable tar archive (plain or gzip): %s. Make one with: tar -C "
-            "photos -c .",
+            "photos -c . (a CIFAR file is a whole number of records of 3073 or 3074 bytes)",
             why.detail);
     if (err != 0 && u->error->code[0] == '\0')
         return ingest_fail(u->error, err);
     return err;
 }
 
-/* ---- IDX ---- */
+/* ---- data sets ---- */
 
-struct selection {
-    int class_of[256];         /* value -> position among those taken, -1 = not taken */
-    char labels[256][LABEL_BYTES];
-    int count;
-};
-
-/* Cuts the next comma-separated field off *list; false at the end. Too long fields come out cut: no
- * valid label. */
-static bool next_field(const char **list, char *field, size_t field_bytes)
+/* Classes are made ahead: their order is the sender's, and an absent one is found empty. */
+static int select_classes(struct upload *u, struct selection *s, const bool *present)
 {
-    if (!*list)
-        return false;
-    size_t bytes = strcspn(*list, ",");
-    snprintf(field, field_bytes, "%.*s", (int)bytes, *list);
-    *list = (*list)[bytes] == ',' ? *list + bytes + 1 : NULL;
-    return true;
-}
-
-static void select_value(struct selection *s, int value)
-{
-    s->class_of[value] = s->count;
-    snprintf(s->labels[s->count++], LABEL_BYTES, "%d", value);
-}
-
-/* Without ?classes= and ?names=: every value that occurs, in ascending order. */
-static int select_all(const struct multipart_part *labels, struct selection *s)
-{
-    bool present[256];
-    int err = idx_values(labels->data, labels->size_bytes, present);
-    for (int value = 0; value < 256 && err == 0; value++) {
-        if (present[value])
-            select_value(s, value);
-    }
+    int class;
+    int err = selection_init(s, u->req, present, u->error);
+    for (int i = 0; i < s->count && err == 0; i++)
+        err = builder_class(u->builder, s->labels[i], &class);
     return err;
 }
 
-/* ?classes=0,1: which values are taken, in this order. */
-static int select_classes(struct upload *u, struct selection *s)
+/* One image of a data set, number `number` of it. */
+static int take_raw(struct upload *u, const struct selection *s, int64_t number, int value,
+                    struct pack_image *image)
 {
-    const char *list = u->req->classes;
-    char field[8];
-    for (int i = 0; i < 256; i++)
-        s->class_of[i] = -1;
-    while (next_field(&list, field, sizeof field)) {
-        char *end;
-        long value = strtol(field, &end, 10);
-        if (field[0] < '0' || field[0] > '9' || *end != '\0' || value > 255 ||
-            s->class_of[value] >= 0)
-            return ingest_refuse(u->error, 400, "bad_query",
-                                 "classes is a list of different label values "
-                                 "from 0 to 255, like classes=0,1");
-        select_value(s, (int)value);
-    }
-    return 0;
+    int position;
+    char file[32];
+    int err = selection_find(s, value, &position, u->error);
+    if (err != 0 || position < 0)
+        return err;
+    snprintf(file, sizeof file, "images[%" PRId64 "]", number);
+    err = builder_class(u->builder, s->labels[position], &image->label);
+    return err != 0 ? err : builder_raw(u->builder, file, image);
 }
 
-/* ?names=: those of the values in ?classes=, or of 0, 1, 2 ... */
-static int select_names(struct upload *u, struct selection *s)
+/* What is left to say when reading a data set ended with `err`. */
+static int data_set_end(struct upload *u, int err, const char *code, const char *why)
 {
-    const char *list = u->req->names;
-    char field[LABEL_BYTES + 1];
-    int count = 0;
-    while (next_field(&list, field, sizeof field)) {
-        if (!label_valid(field))
-            return ingest_refuse(u->error, 422, "bad_label",
-                                 "names has an entry that is no valid class name: "
-                                 "1 to 64 bytes of UTF-8 without control characters, / or \\");
-        for (int i = 0; i < count; i++) {
-            if (strcmp(s->labels[i], field) == 0)
-                return ingest_refuse(u->error, 400, "bad_query", "names has an entry twice");
-        }
-        if (count == 256)
-            return ingest_refuse(u->error, 400, "bad_query", "names has more than 256 entries");
-        if (!u->req->classes)
-            s->class_of[s->count++] = count;
-        memcpy(s->labels[count++], field, strlen(field) + 1);
-    }
-    if (u->req->names && count != s->count)
-        return ingest_refuse(u->error, 400, "bad_query",
-                             "classes has %d entries and names %d; they go in pairs",
-                             s->count, count);
-    return 0;
+    if (err == ERR_FORMAT && u->error->code[0] == '\0')
+        ingest_refuse(u->error, 422, code, "%s", why);
+    else if (err != 0 && u->error->code[0] == '\0')
+        ingest_fail(u->error, err);
+    return err;
 }
 
 static int take_idx_images(struct upload *u, struct idx *x, struct selection *s, const char **why)
 {
-    const uint8_t *pixels;
-    int value, got;
-    for (int i = 0; (got = idx_next(x, &pixels, &value, why)) > 0; i++) {
-        if (s->class_of[value] < 0 && u->req->classes)
-            continue;
-        if (s->class_of[value] < 0)
-            return ingest_refuse(u->error, 400, "bad_query",
-                                 "labels hold the value %d, for which names has no entry",
-                                 value);
-        int class;
-        char file[32];
-        snprintf(file, sizeof file, "images[%d]", i);
-        int err = builder_class(u->builder, s->labels[s->class_of[value]], &class);
-        if (err == 0)
-            err = builder_raw(u->builder, file, class, idx_width(x), idx_height(x), pixels);
-        if (err != 0)
-            return err;
-    }
-    return got;
+    struct pack_image image = {.width = idx_width(x), .height = idx_height(x), .channels = 1};
+    int value, got, err = 0;
+    for (int64_t i = 0; err == 0 && (got = idx_next(x, &image.data, &value, why)) != 0; i++)
+        err = got < 0 ? got : take_raw(u, s, i, value, &image);
+    return err;
 }
 
 static int read_idx(struct upload *u, const struct multipart_part *images,
@@ -279,29 +218,69 @@ static int read_idx(struct upload *u, const struct multipart_part *images,
     struct selection *s = calloc(1, sizeof *s);
     struct idx *x = NULL;
     const char *why = NULL;
-    int class;
-    if (!s)
-        return ingest_fail(u->error, ERR_NOMEM);
+    bool present[256];
     u->error->code[0] = '\0';
-    int err = select_classes(u, s);
+    int err = s ? 0 : ERR_NOMEM;
+    if (err == 0 && !selection_given(u->req))
+        err = idx_values(labels->data, labels->size_bytes, present);
     if (err == 0)
-        err = select_names(u, s);
-    if (err == 0 && !u->req->classes && !u->req->names)
-        err = select_all(labels, s);
-    /* Classes are made ahead: their order is the sender's, and an absent one is found empty. */
-    for (int i = 0; i < s->count && err == 0; i++)
-        err = builder_class(u->builder, s->labels[i], &class);
+        err = select_classes(u, s, present);
     if (err == 0)
         err = idx_new(&x, images->data, images->size_bytes, labels->data, labels->size_bytes, &why);
     if (err == 0)
         err = take_idx_images(u, x, s, &why);
-    if (err == ERR_FORMAT && u->error->code[0] == '\0')
-        ingest_refuse(u->error, 422, "bad_idx", "%s", why);
-    else if (err != 0 && u->error->code[0] == '\0')
-        ingest_fail(u->error, err);
+    err = data_set_end(u, err, "bad_idx", why);
     idx_free(x);
     free(s);
     return err;
+}
+
+static int take_cifar_images(struct upload *u, struct cifar *c, struct selection *s,
+                             const char **why)
+{
+    struct pack_image image = {
+        .width = CIFAR_SIDE, .height = CIFAR_SIDE, .channels = CIFAR_CHANNELS};
+    int value, got, err = 0;
+    for (int64_t i = 0; err == 0 && (got = cifar_next(c, &image.data, &value, why)) != 0; i++)
+        err = got < 0 ? got : take_raw(u, s, i, value, &image);
+    return err;
+}
+
+static int read_cifar(struct upload *u, enum cifar_format format)
+{
+    struct selection *s = calloc(1, sizeof *s);
+    struct cifar *c = NULL;
+    const char *why = NULL;
+    bool present[256];
+    u->error->code[0] = '\0';
+    int err = s ? 0 : ERR_NOMEM;
+    if (err == 0 && !selection_given(u->req))
+        err = cifar_values(format, u->body, u->req->spool_bytes, present);
+    if (err == 0)
+        err = select_classes(u, s, present);
+    if (err == 0)
+        err = cifar_new(&c, format, u->body, u->req->spool_bytes);
+    if (err == 0)
+        err = take_cifar_images(u, c, s, &why);
+    err = data_set_end(u, err, "bad_cifar", why);
+    cifar_free(c);
+    free(s);
+    return err;
+}
+
+/* One body that is no form: a tar archive, unless it is a CIFAR file by its size. */
+static int read_single(struct upload *u)
+{
+    enum cifar_format format;
+    bool ambiguous;
+    int err = cifar_detect(u->body, u->req->spool_bytes, &format, &ambiguous);
+    if (err != 0)
+        return ingest_fail(u->error, err);
+    if (ambiguous)
+        return ingest_refuse(u->error, 400, "ambiguous_format",
+                             "by its size this is CIFAR-10 as well as CIFAR-100; say which with "
+                             "format=cifar10 or format=cifar100");
+    return format == CIFAR_NONE ? read_tar(u) : read_cifar(u, format);
 }
 
 /* ---- multipart ---- */
@@ -372,6 +351,23 @@ static int read_multipart(struct upload *u)
 
 /* ---- the whole ---- */
 
+static int read_form(struct upload *u)
+{
+    switch (u->req->format) {
+    case INGEST_MULTIPART:
+        return read_multipart(u);
+    case INGEST_SINGLE:
+        return read_single(u);
+    case INGEST_TAR:
+        return read_tar(u);
+    case INGEST_CIFAR10:
+        return read_cifar(u, CIFAR_10);
+    case INGEST_CIFAR100:
+        return read_cifar(u, CIFAR_100);
+    }
+    return ERR_INVALID;
+}
+
 int ingest(const struct ingest_request *req, struct ingest_result *out, struct ingest_error *error)
 {
     struct upload u = {.req = req, .error = error};
@@ -380,7 +376,7 @@ int ingest(const struct ingest_request *req, struct ingest_result *out, struct i
         return err;
     err = builder_new(&u.builder, req, error);
     if (err == 0)
-        err = req->format == INGEST_TAR ? read_tar(&u) : read_multipart(&u);
+        err = read_form(&u);
     if (err == 0)
         err = builder_finish(u.builder, out);
     builder_free(u.builder);

@@ -21,7 +21,13 @@
 
 #include "server/store/batches.h"
 
-enum ingest_format { INGEST_TAR, INGEST_MULTIPART };
+enum ingest_format {
+    INGEST_TAR,
+    INGEST_MULTIPART, /* parts label and image, or images and labels in IDX */
+    INGEST_SINGLE,    /* one body: CIFAR if its size is one of these, else tar */
+    INGEST_CIFAR10,
+    INGEST_CIFAR100,
+};
 
 enum {
     INGEST_MAX_CLASSES = 1000,
@@ -32,8 +38,7 @@ enum {
 struct ingest_request { /* all borrowed */
     const char *spool_path;
     uint64_t spool_bytes;
-    enum ingest_format
-        format; /* a multipart body may hold label/image parts, or images/labels in IDX */
+    enum ingest_format format;
     const char *content_type;    /* for the multipart boundary */
     const char *data_dir;
     const char
@@ -42,8 +47,8 @@ struct ingest_request { /* all borrowed */
     uint64_t min_free_bytes;     /* stop before the disk has less than this */
     bool test_split;             /* all images are test images */
     double holdout;              /* share of each class put aside as test images, 0..0.9 */
-    const char *classes;         /* IDX: "0,1": label values to take; NULL = all */
-    const char *names; /* IDX: "t-shirt,trouser": their names, same order; NULL = the digits */
+    const char *classes; /* data sets: "0,1": label values to take; NULL = all */
+    const char *names;   /* data sets: "t-shirt,trouser", in their order; NULL = the digits */
 };
 
 struct ingest_error { /* why the whole upload was refused */

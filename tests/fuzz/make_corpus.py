@@ -4,9 +4,11 @@ import gzip
 import base64
 import io
 import json
+import lzma
 import math
 import pathlib
 import struct
+import subprocess
 import tarfile
 
 import numpy
@@ -60,6 +62,16 @@ def idx():
     for name, pack in (("plain", lambda data: data), ("gzip", gzip.compress)):
         first = pack(images_file)
         save("idx", name, struct.pack("<H", len(first)) + first + pack(labels_file))
+
+
+def cifar():
+    ten, hundred = (b"".join(bytes(labels) + bytes(i % 251 for i in range(3072)) for labels in records)
+                    for records in (((3,), (9,)), ((1, 4), (19, 99))))
+    save("cifar", "ten-gzip", gzip.compress(ten, mtime=0))
+    save("cifar", "hundred-xz", lzma.compress(hundred))
+    zstd = subprocess.run(["zstd", "-c"], input=ten, capture_output=True, check=True).stdout
+    save("cifar", "ten-zstd", zstd)
+    save("cifar", "hundred", hundred[:3074])
 
 
 def tarballs():
@@ -137,6 +149,7 @@ def safetensors():
 images()
 multiparts()
 idx()
+cifar()
 tarballs()
 v2()
 safetensors()
