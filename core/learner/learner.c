@@ -43,7 +43,7 @@ void learner_report(struct learner *l, double fraction)
 static void enter_phase(struct learner *l, enum learner_phase phase)
 {
     l->phase = phase;
-    learner_report(l, (double)l->epochs_done / l->epochs_total);
+    learner_report(l, l->epochs_total ? (double)l->epochs_done / l->epochs_total : 0);
 }
 
 int learner_commanded(const struct learner *l)
@@ -91,11 +91,12 @@ static struct resnet_spec job_spec(const struct learner_job *job)
     };
     if (job->base)
         spec = job->base->net->spec;
-    spec.classes = job->classes;
+    spec.classes = job->classes > job->options->head_reserve ? job->classes
+                                                             : job->options->head_reserve;
     return spec;
 }
 
-/* The model to train: initialised, or the base with rows for the new classes. */
+/* The model to train: initialised, or the base with rows for the new classes and those in reserve. */
 static int prepare_model(struct learner *l)
 {
     const struct learner_job *job = l->job;
@@ -106,7 +107,7 @@ static int prepare_model(struct learner *l)
         return ERR_NOMEM;
     if (job->base)
         memcpy(step_end, job->base->step_end, (size_t)l->step * sizeof *step_end);
-    step_end[l->step] = job->classes;
+    step_end[l->step] = spec.classes;
     err = model_new(&l->model, &spec, step_end, l->step + 1, l->isa);
     free(step_end);
     if (err)
@@ -135,11 +136,11 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %a %a %a %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d "
+        "%d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d "
         "%llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
-        o->aux, o->lambda, o->aux_weight, o->temperature, (int)o->arch, o->blocks, o->epochs,
-        o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay, (int)o->sgd.schedule,
+        o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve, (int)o->arch, o->blocks,
+        o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay, (int)o->sgd.schedule,
         o->lr_later, o->view.pad, o->view.flip, o->prune_keep, o->prune_epochs,
         (unsigned long long)o->seed, job->classes, d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
@@ -246,7 +247,7 @@ static int distil(struct learner *l)
 {
     const struct learner_options *o = l->options;
     enter_phase(l, PHASE_DISTIL);
-    if (o->method == METHOD_FINETUNE || !l->job->base)
+    if (o->method != METHOD_M2KD || !l->job->base)
         return 0;
     return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers,
                         o->teachers_per_image, o->gang, o->batch, l->isa);
@@ -260,7 +261,7 @@ static float initial_rate(const struct learner *l)
 static int fit_dense(struct learner *l)
 {
     enter_phase(l, PHASE_TRAIN);
-    return fit_epochs(l, 0, l->options->epochs, initial_rate(l), l->model->params, NULL);
+    return fit_epochs(l, 0, l->epochs_dense, initial_rate(l), l->model->params, NULL);
 }
 
 /* Old prototypes carried from the base's feature space into m's, on the current images. */
@@ -323,19 +324,42 @@ out:
     return err;
 }
 
+/* Replaces *m by itself without the rows of classes yet to come. The mask stays good: what it is asked about, the
+ * convolutions, comes before the heads. */
+static int drop_reserve(struct learner *l, struct model **m)
+{
+    struct model *from = *m, *to;
+    struct resnet_spec spec = from->net->spec;
+    if (spec.classes == l->job->classes)
+        return 0;
+    spec.classes = l->job->classes;
+    from->step_end[l->step] = spec.classes;
+    int err = model_new(&to, &spec, from->step_end, from->step_count, l->isa);
+    if (err)
+        return err;
+    for (int i = 0; i < to->net->params.entry_count; i++) {
+        const struct param_entry *a = &from->net->params.entries[i];
+        const struct param_entry *b = &to->net->params.entries[i];
+        memcpy(to->params + b->offset, from->params + a->offset, b->count * sizeof *to->params);
+    }
+    to->classifier = from->classifier;
+    memcpy(to->mean, from->mean, sizeof to->mean);
+    memcpy(to->std, from->std, sizeof to->std);
+    model_release(from);
+    *m = to;
+    return 0;
+}
+
 /* Masks, retrains and rounds the copy that becomes the snapshot. */
 static int prune(struct learner *l)
 {
     const struct learner_options *o = l->options;
     struct resnet *net = l->model->net;
     enter_phase(l, PHASE_PRUNE);
-    int err = finish_classifier(l, l->model);
-    if (err)
-        return err;
     l->mask = malloc(net->params.count);
     if (!l->mask)
         return ERR_NOMEM;
-    err = mask_by_magnitude(net, l->model->params, o->prune_keep, l->mask);
+    int err = mask_by_magnitude(net, l->model->params, o->prune_keep, l->mask);
     if (!err && !l->pruned) { /* else resumed while retraining it */
         err = new_copy(l);
         if (err)
@@ -344,12 +368,19 @@ static int prune(struct learner *l)
         memset(l->velocity, 0, net->params.count * sizeof *l->velocity);
     }
     if (!err)
-        err = fit_epochs(l, o->epochs, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
+        err = fit_epochs(l, l->epochs_dense, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
                          l->pruned->params, l->mask);
     if (err)
         return err;
     snapshot_round(net, l->mask, l->pruned->params);
-    return finish_classifier(l, l->pruned);
+    train_free(l->train); /* its network may go */
+    l->train = NULL;
+    err = drop_reserve(l, &l->model);
+    if (!err)
+        err = drop_reserve(l, &l->pruned);
+    if (!err)
+        err = finish_classifier(l, l->model);
+    return err ? err : finish_classifier(l, l->pruned);
 }
 
 /* ---- evaluate, publish ---- */
@@ -426,13 +457,15 @@ int learner_run(const struct learner_job *job, struct learner_result *out)
     if (err)
         return err;
     struct learner_result result = {0};
+    bool still = job->options->method == METHOD_FROZEN && job->base;
     struct learner l = {
         .job = job,
         .options = job->options,
         .isa = conv_isa_best(),
         .old_classes = job->base ? job->base->net->spec.classes : 0,
         .step = job->base ? job->base->step_count : 0,
-        .epochs_total = job->options->epochs + job->options->prune_epochs,
+        .epochs_dense = still ? 0 : job->options->epochs,
+        .epochs_total = still ? 0 : job->options->epochs + job->options->prune_epochs,
         .fingerprint = job_fingerprint(job),
         .reproducible = true,
     };

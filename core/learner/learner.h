@@ -7,7 +7,7 @@
  *   prepare   grow the heads, or initialise; load the checkpoint if there is one
  *   distil    rebuild the teachers from their snapshot files
  *   train     epochs of SGD on the M2KD loss; a checkpoint after each
- *   prune     prototypes; mask, round and retrain a copy, which becomes the snapshot
+ *   prune     mask, retrain and round a copy, which becomes the snapshot; prototypes
  *   evaluate  confusion matrices of the dense model and of the snapshot
  *   publish   write the model and snapshot files, remove the checkpoint
  * From every phase the command word leads out at once: ERR_CANCELLED or ERR_STOPPED.
@@ -29,7 +29,11 @@
 #include "core/model/model.h"
 #include "core/model/sgd.h"
 
-enum learner_method { METHOD_M2KD, METHOD_FINETUNE };
+enum learner_method {
+    METHOD_M2KD,
+    METHOD_FINETUNE, /* control: no teachers */
+    METHOD_FROZEN,   /* control: the network of the first step stays as it is; later steps only add prototypes */
+};
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
 
 struct learner_options {
@@ -42,6 +46,9 @@ struct learner_options {
     float lambda;       /* weight of the auxiliary distillation */
     float aux_weight;   /* weight of the auxiliary heads' classification loss */
     float temperature;  /* of the softmax form */
+    /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them
+     * instead of sums, and outputs of classes not seen yet have target 0 (LwF.MC). No more than the classes once these are more. */
+    int head_reserve;
     /* The network (resnet_from_depth); used by the first step only. */
     enum resnet_arch arch;
     int blocks;

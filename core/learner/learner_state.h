@@ -25,7 +25,7 @@ struct learner {
     /* random order, and progress over both the training and the retraining epochs */
     int *order;                /* (train count) */
     int *labels;               /* (batch) of the batch in work */
-    int epochs_done, epochs_total;
+    int epochs_done, epochs_dense, epochs_total; /* of those the dense model's come first */
     int64_t images_done;       /* in this run */
     double seconds;            /* spent in epochs, in this run */
     bool resumed, reproducible;

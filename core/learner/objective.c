@@ -10,11 +10,11 @@ static double class_loss(const struct objective *o, struct train *t, int head, i
     double loss = 0;
     switch (o->options->loss) {
     case LOSS_SIGMOID:
-        loss = loss_sigmoid_labels(hi - lo, o->classes, o->old_classes, o->classes, z, labels + lo,
+        loss = loss_sigmoid_labels(hi - lo, o->outputs, o->old_classes, o->outputs, z, labels + lo,
                                    scale, dz);
         break;
     case LOSS_SOFTMAX:
-        loss = loss_softmax_labels(hi - lo, o->classes, o->old_classes, o->classes, z, labels + lo,
+        loss = loss_softmax_labels(hi - lo, o->outputs, o->old_classes, o->classes, z, labels + lo,
                                    scale, dz);
         break;
     }
@@ -32,10 +32,10 @@ static double row_distillation(const struct objective *o, struct train *t, int h
     teachers_of_row(o->teachers, o->batch, i, which, &first, &end);
     switch (o->options->loss) {
     case LOSS_SIGMOID:
-        loss = loss_sigmoid_teacher(1, o->classes, first, end, z, ld_teacher, teacher, scale, dz);
+        loss = loss_sigmoid_teacher(1, o->outputs, first, end, z, ld_teacher, teacher, scale, dz);
         break;
     case LOSS_SOFTMAX:
-        loss = loss_softmax_teacher(1, o->classes, first, end, z, ld_teacher, teacher,
+        loss = loss_softmax_teacher(1, o->outputs, first, end, z, ld_teacher, teacher,
                                     o->options->temperature, scale, dz);
         break;
     }
@@ -77,6 +77,8 @@ void objective_slice(const struct objective *o, struct train *t, int lo, int hi,
     float scale = 1.0f / (float)n;
     if (hi <= lo)
         return;
+    if (o->options->head_reserve)
+        scale /= (float)o->outputs;
     sums->loss_class += n * class_loss(o, t, 0, lo, hi, labels, scale);
     sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale);
     for (int head = 1; o->options->aux && head < o->heads; head++) {

@@ -9,7 +9,8 @@
  *
  * class() looks at the columns of the new classes only; KD(.) at those its teacher teaches. Every term is
  * summed over its columns and divided by the number of images in the batch, nothing else: so a term weighs the same
- * however many classes there are. (Our reading of the method; see README, "The method".)
+ * however many classes there are. (Our reading of the method; see README, "The method".) With head_reserve
+ * class() takes in the columns of classes yet to come, and every term is divided by the number of outputs too.
  *
  *   loss = sigmoid   both are binary cross-entropies per column, against the label or the teacher's sigmoid
  *   loss = softmax   both are cross-entropies of the softmax within the group; KD at temperature T, times T^2
@@ -24,6 +25,7 @@ struct objective {
     const struct learner_options *options;
     const struct teachers *teachers; /* NULL: no distillation */
     int old_classes, classes;
+    int outputs; /* of the network: classes, or more of which nothing is known yet (head_reserve) */
     int heads; /* of the network; the main one is 0 */
     int batch; /* number of the batch, which says who teaches whom (teachers.h) */
 };

@@ -37,14 +37,19 @@ struct range {
 int learner_options_check(const struct learner_options *o, const char **bad_option)
 {
     const struct range ranges[] = {
-        {"method", o->method, METHOD_M2KD, METHOD_FINETUNE},
+        {"method", o->method, METHOD_M2KD, METHOD_FROZEN},
         {"loss", o->loss, LOSS_SIGMOID, LOSS_SOFTMAX},
         {"teachers", o->teachers, TEACHERS_ALL, TEACHERS_LAST},
         {"teachers_per_image", o->teachers_per_image, 0, MODEL_MAX_STEPS},
-        {"classifier", o->classifier, CLASSIFIER_HEAD, CLASSIFIER_PROTOTYPES},
+        /* A frozen network's head learns nothing of new classes. */
+        {"classifier", o->classifier,
+         o->method == METHOD_FROZEN ? CLASSIFIER_PROTOTYPES : CLASSIFIER_HEAD,
+         CLASSIFIER_PROTOTYPES},
         {"lambda", o->lambda, 0, 100},
         {"aux_weight", o->aux_weight, 0, 100},
         {"temperature", o->temperature, 0.1, 100},
+        {"head.reserve", o->head_reserve, 0,
+         o->loss == LOSS_SIGMOID ? RESNET_MAX_CLASSES : 0},
         {"depth", resnet_exists(o->arch, o->blocks), 1, 1},
         {"epochs", o->epochs, 1, 10000},
         {"batch", o->batch, 2, 4096},

@@ -26,7 +26,7 @@ struct option {
 #define FIELD(member) offsetof(struct job_options, member)
 
 static const struct option options[] = {
-    {"method", OPTION_CHOICE, FIELD(learner.method), 0, 1, {"m2kd", "finetune"}},
+    {"method", OPTION_CHOICE, FIELD(learner.method), 0, 2, {"m2kd", "finetune", "frozen"}},
     {"loss", OPTION_CHOICE, FIELD(learner.loss), 0, 1, {"sigmoid", "softmax"}},
     {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
     {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 1, {"head", "prototypes"}},
@@ -34,6 +34,7 @@ static const struct option options[] = {
     {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
     {"aux_weight", OPTION_REAL, FIELD(learner.aux_weight), 0, 100, {NULL}},
     {"temperature", OPTION_REAL, FIELD(learner.temperature), 0.1, 100, {NULL}},
+    {"head.reserve", OPTION_INT, FIELD(learner.head_reserve), 0, RESNET_MAX_CLASSES, {NULL}},
     {"depth", OPTION_DEPTH, FIELD(learner.blocks), 8, 110, {NULL}},
     {"epochs", OPTION_INT, FIELD(learner.epochs), 1, 10000, {NULL}},
     {"batch", OPTION_INT, FIELD(learner.batch), 1, 4096, {NULL}},
@@ -86,8 +87,12 @@ static int bad_option(const struct option *p, struct refusal *why)
     case OPTION_BOOL:
         return refuse(why, 422, "bad_option", "Option '%s' must be true or false.", p->name);
     case OPTION_CHOICE:
-        return refuse(why, 422, "bad_option", "Option '%s' must be \"%s\" or \"%s\".", p->name,
-                      p->choices[0], p->choices[1]);
+        return p->max > 1 ? refuse(why, 422, "bad_option",
+                                   "Option '%s' must be \"%s\", \"%s\" or \"%s\".", p->name,
+                                   p->choices[0], p->choices[1], p->choices[2])
+                          : refuse(why, 422, "bad_option",
+                                   "Option '%s' must be \"%s\" or \"%s\".", p->name,
+                                   p->choices[0], p->choices[1]);
     case OPTION_DEPTH:
         return refuse(why, 422, "bad_option",
                       "Option '%s' must be 18 (ResNet-18) or 6n+2 (8, 14, 20, 32, ...) from %.0f to "
@@ -145,6 +150,16 @@ static int set_option(struct job_options *o, const struct option *p, const json_
     return 0;
 }
 
+/* Whether some option is a member of the object `key`. */
+static bool is_group(const char *key)
+{
+    size_t n = strlen(key);
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (strncmp(options[i].name, key, n) == 0 && options[i].name[n] == '.')
+            return true;
+    return false;
+}
+
 /* Members of one object; `prefix` is "" or "prune.". One level of nesting is all the table has. */
 static int parse_members(struct job_options *o, const json_t *json, const char *prefix,
                          struct refusal *why)
@@ -156,7 +171,7 @@ static int parse_members(struct job_options *o, const json_t *json, const char *
         char name[64];
         snprintf(name, sizeof name, "%s%s", prefix, key);
         const struct option *p = option_find(name);
-        bool group = !*prefix && (strcmp(key, "prune") == 0 || strcmp(key, "input") == 0);
+        bool group = !*prefix && is_group(key);
         if (group && strcmp(key, "input") == 0 && json_is_null(value))
             continue; /* as a job without a fixed input shows it */
         if (group && json_is_object(value)) {
@@ -207,7 +222,10 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
     if (err)
         return err;
     if (learner_options_check(&parsed.learner, &bad))
-        return refuse(why, 422, "bad_option", "Option '%s' is out of range.", bad);
+        return refuse(why, 422, "bad_option",
+                      "Option '%s' is out of range, or does not go with 'method' and 'loss' as they "
+                      "are. schema/job_options.json says what goes with what.",
+                      bad);
     *o = parsed;
     return 0;
 }

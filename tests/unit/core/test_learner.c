@@ -225,6 +225,60 @@ static void test_finetune_has_no_teachers(void **state)
     assert_true(p->last_epoch.loss_mmd == 0 && p->last_epoch.loss_ad == 0);
 }
 
+/* LwF.MC's head: trained with outputs for classes to come, published without them. */
+static void test_reserve_leaves_no_trace_in_the_model(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct model *m;
+    o.head_reserve = 9;
+    o.teachers = TEACHERS_LAST;
+    o.aux = false;
+    o.sgd.lr *= 9;
+    check_two_steps(p, &o);
+    assert_true(p->last_epoch.loss_mmd > 0);
+    assert_int_equal(model_load(&m, p->model[1], conv_isa_best()), 0);
+    assert_int_equal(m->net->spec.classes, CLASSES);
+    model_release(m);
+    assert_int_equal(snapshot_load(&m, p->snapshot[1], conv_isa_best()), 0);
+    assert_int_equal(m->net->spec.classes, CLASSES);
+    model_release(m);
+}
+
+/* Fewer outputs in reserve than there are classes: none. */
+static void test_outgrown_reserve(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    o.head_reserve = 3;
+    o.sgd.lr *= 4;
+    check_two_steps(p, &o);
+}
+
+/* The second step of a frozen network moves no weight, and its old prototypes stay where they are. */
+static void test_frozen_only_adds_prototypes(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result first, second;
+    o.method = METHOD_FROZEN;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    p->epochs = 0;
+    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    assert_int_equal(p->epochs, 0);
+    assert_false(p->fraction_fell);
+    const struct model *a = first.model, *b = second.model;
+    const struct param_entry *head = param_find(&a->net->params, "head.weight");
+    assert_memory_equal(a->params, b->params, head->offset * sizeof *a->params);
+    for (int f = 0; f < 2 * a->net->feature_count; f++)
+        assert_true(fabsf(a->prototypes[f] - b->prototypes[f]) < 1e-4f);
+    assert_true(evaluation_accuracy(&second.dense) > 0.5);
+    o.classifier = CLASSIFIER_HEAD;
+    assert_int_equal(run(p, &o, 1, first.model, &second), ERR_INVALID);
+    learner_result_release(&first);
+    learner_result_release(&second);
+}
+
 /* Distillation must do what it is for: keep the old classes' logits where they were. */
 static void test_distillation_remembers(void **state)
 {
@@ -378,6 +432,11 @@ static void test_bad_jobs_are_refused(void **state)
     assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
     assert_string_equal(bad, "lr");
     o = options();
+    o.loss = LOSS_SOFTMAX;
+    o.head_reserve = 8;
+    assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
+    assert_string_equal(bad, "head.reserve");
+    o = options();
     assert_int_equal(run(p, &o, 1, NULL, &r), ERR_INVALID); /* classes 0 and 1 have no image */
 }
 
@@ -411,6 +470,9 @@ int main(void)
         TEST(test_two_steps_of_resnet18),
         TEST(test_every_form_of_the_loss),
         TEST(test_finetune_has_no_teachers),
+        TEST(test_reserve_leaves_no_trace_in_the_model),
+        TEST(test_outgrown_reserve),
+        TEST(test_frozen_only_adds_prototypes),
         TEST(test_distillation_remembers),
         TEST(test_files_are_the_models),
         TEST(test_resumed_is_bit_identical),

@@ -52,6 +52,25 @@ static void test_every_option(void **state)
     assert_true(o.depth_given && o.input_given);
 }
 
+/* Options that only go together: a head in reserve with the sigmoid form, a frozen network with prototypes. */
+static void test_controls(void **state)
+{
+    (void)state;
+    struct job_options o;
+    struct refusal why;
+    assert_int_equal(parse(&o, "{\"method\":\"frozen\",\"head\":{\"reserve\":100}}", &why), 0);
+    assert_true(o.learner.method == METHOD_FROZEN && o.learner.head_reserve == 100);
+    assert_int_equal(parse(&o, "{\"method\":\"frozen\",\"classifier\":\"head\"}", &why),
+                     ERR_INVALID);
+    assert_string_equal(why.code, "bad_option");
+    assert_non_null(strstr(why.detail, "'classifier'"));
+    assert_int_equal(parse(&o, "{\"loss\":\"softmax\",\"head\":{\"reserve\":100}}", &why),
+                     ERR_INVALID);
+    assert_non_null(strstr(why.detail, "'head.reserve'"));
+    assert_int_equal(parse(&o, "{\"head\":100}", &why), ERR_INVALID);
+    assert_non_null(strstr(why.detail, "'head' must be an object"));
+}
+
 static void test_dotted_names(void **state)
 {
     (void)state;
@@ -87,7 +106,7 @@ static void test_refused(void **state)
         {"{\"lr\":-0.1}", "bad_option", "lr"},
         {"{\"lr\":1e300}", "bad_option", "lr"},
         {"{\"aux\":1}", "bad_option", "true or false"},
-        {"{\"method\":\"ewc\"}", "bad_option", "\"m2kd\" or \"finetune\""},
+        {"{\"method\":\"ewc\"}", "bad_option", "\"m2kd\", \"finetune\" or \"frozen\""},
         {"{\"method\":7}", "bad_option", "method"},
         {"{\"seed\":-1}", "bad_option", "seed"},
         {"{\"seed\":9007199254740992}", "bad_option", "seed"},
@@ -165,7 +184,8 @@ static void test_defaults_are_valid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_option), cmocka_unit_test(test_dotted_names),
+        cmocka_unit_test(test_every_option), cmocka_unit_test(test_controls),
+        cmocka_unit_test(test_dotted_names),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_defaults_are_valid), cmocka_unit_test(test_depth_of_resnet18),
     };
