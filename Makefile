@@ -47,7 +47,8 @@ help:
 	@echo 'make demo           installs what is missing, builds, and watches a daemon learn ten classes in five steps'
 	@echo 'make demo-ablation  the same steps under {finetune, m2kd} x {head, prototypes}: what each part is worth'
 	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
-	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers'
+	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers, and check-web'
+	@echo 'make check-web      the dashboard in Chromium against a real daemon; pictures in build/screens'
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
 	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
 	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
@@ -67,20 +68,29 @@ $(BUILD)/accreted: $(BUILD)/server/main.o $(BUILD)/server.a $(BUILD)/core.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(CORE_LIBS)
 
 # The files of web/ and migrations/ go into the binary: each by .incbin, then a table for server/assets.h, sorted
-# by name. A zero follows each, so that a text is also a string.
+# by name. A zero follows each, so that a text is also a string. Those of web/ go in by gzip too. Chart.js is
+# Debian's and becomes web/chart.min.js.
 # The folders themselves, because a file that was removed or renamed makes no other file newer.
-$(BUILD)/assets_data.c: $(ASSETS) web migrations Makefile
-	@mkdir -p $(@D)
-	@{ echo '#include "server/assets.h"'; \
-	n=0; for f in $(ASSETS); do \
-	    printf '__asm__(".section .rodata\\nasset_%d: .incbin \\"%s\\"\\n.byte 0\\n.previous");\n' $$n "$$f"; \
-	    echo "extern const unsigned char asset_$$n[];"; n=$$((n + 1)); \
+CHART := /usr/share/javascript/chart.js/chart.min.js
+$(BUILD)/assets_data.c: $(ASSETS) web migrations Makefile $(CHART)
+	@rm -rf $(BUILD)/assets && mkdir -p $(BUILD)/assets/migrations $(BUILD)/assets/web
+	@cp $(filter migrations/%,$(ASSETS)) $(BUILD)/assets/migrations/
+	@cp $(filter web/%,$(ASSETS)) $(CHART) $(BUILD)/assets/web/
+	@gzip -9nk $(BUILD)/assets/web/*
+	@cd $(BUILD)/assets && export LC_ALL=C && { echo '#include "server/assets.h"'; \
+	names=$$(ls -1d migrations/* web/* | grep -v '[.]gz$$'); n=0; \
+	for f in $$(ls -1d migrations/* web/*); do \
+	    id=$$(echo $$f | tr -c 'a-z0-9\n' _); \
+	    printf '__asm__(".section .rodata\\n%s: .incbin \\"%s\\"\\n.byte 0\\n.previous");\n' $$id "$(BUILD)/assets/$$f"; \
+	    echo "extern const unsigned char $$id[];"; \
 	done; \
 	echo 'const struct asset assets[] = {'; \
-	n=0; for f in $(ASSETS); do \
-	    echo "    {\"$$f\", asset_$$n, $$(wc -c <"$$f")},"; n=$$((n + 1)); \
+	for f in $$names; do \
+	    id=$$(echo $$f | tr -c 'a-z0-9\n' _); n=$$((n + 1)); \
+	    printf '    {"%s", %s, %d, ' $$f $$id $$(wc -c <$$f); \
+	    if [ -f $$f.gz ]; then echo "$${id}_gz, $$(wc -c <$$f.gz)},"; else echo 'NULL, 0},'; fi; \
 	done; \
-	echo '    {0},'; echo '};'; echo "const int asset_count = $$n;"; } >$@
+	echo '    {0},'; echo '};'; echo "const int asset_count = $$n;"; } >../assets_data.c
 
 $(BUILD)/assets_data.o: $(BUILD)/assets_data.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -114,7 +124,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 # What a newcomer calls. Each first installs the Debian packages it misses.
 NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
-.PHONY: demo demo-ablation check check-long bench-conv bench-serve
+.PHONY: demo demo-ablation check check-long check-web bench-conv bench-serve
 demo demo-ablation:
 	@tests/install.sh demo
 	@echo 'building ...'
@@ -130,9 +140,17 @@ check:
 check-long:
 	@tests/install.sh long
 	@echo 'building ...'
+	$(AGAIN) all || $(NO_BUILD)
 	$(AGAIN) SAN=address all unit fuzz || $(NO_BUILD)
 	$(AGAIN) SAN=thread unit || $(NO_BUILD)
-	@tests/run.sh unit:build/address fuzz:build/address api:build/address threads:build/thread
+	@tests/run.sh unit:build/address fuzz:build/address api:build/address threads:build/thread \
+	    web:$(BUILD)
+
+check-web:
+	@tests/install.sh long
+	@echo 'building ...'
+	$(AGAIN) all || $(NO_BUILD)
+	@tests/run.sh web:$(BUILD)
 
 bench-conv:
 	@tests/install.sh build

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 status=0
 mapfile -t files < <(find core server schema migrations web tests systemd .ci \
-    -type f ! -path '*/corpus/*' ! -path '*/golden/*' ! -name '*.pyc' | sort)
+    -type f ! -path '*/corpus/*' ! -path '*/golden/*' ! -name '*.pyc' ! -name '*.png' | sort)
 files+=(README.md CHANGELOG.md CONTRIBUTING.md Makefile)
 
 forbid() { # RULE GREP-ARGUMENTS...

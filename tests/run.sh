@@ -4,6 +4,7 @@
 #   unit:BUILD    the cmocka programs made from tests/unit, in BUILD
 #   threads:BUILD those of them that run more than one thread, for the thread sanitizer
 #   api:BUILD     the pytest files of tests/api, each against BUILD/accreted
+#   web:BUILD     those of tests/web: the dashboard of BUILD/accreted in Chromium
 #   fuzz:BUILD    the fuzz targets over their seed files
 #   check:BUILD   the scripts tests/check_*.sh, each counting as one test
 #
@@ -89,12 +90,16 @@ run_programs() { # BUILD SOURCE...
     done
 }
 
-run_api() {
+run_api() { run_pytest api "$1"; }
+
+run_web() { run_pytest web "$1"; }
+
+run_pytest() { # FOLDER BUILD
     local file name
-    for file in tests/api/test_*.py; do
+    for file in tests/"$1"/test_*.py; do
         name=$(basename "$file" .py)
-        run tally_pytest "$1 api $name" "$1/logs/api/$name.log" \
-            env ACCRETED="$PWD/$1/accreted" /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no "$file"
+        run tally_pytest "$2 $1 $name" "$2/logs/$1/$name.log" \
+            env ACCRETED="$PWD/$2/accreted" /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no "$file"
     done
 }
 
@@ -119,9 +124,9 @@ shopt -s nullglob
 [ $# -gt 0 ] || set -- none
 for suite in "$@"; do
     case $suite in
-        unit:?* | threads:?* | api:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
+        unit:?* | threads:?* | api:?* | web:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
         *)
-            echo "usage: tests/run.sh unit|threads|api|fuzz|check:BUILD ..." >&2
+            echo "usage: tests/run.sh unit|threads|api|web|fuzz|check:BUILD ..." >&2
             exit 2
             ;;
     esac

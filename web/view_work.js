@@ -1,0 +1,186 @@
+// view_work.js - data and jobs: add classes, what is uploaded, start a job, what ran.
+
+import { post } from "./api.js";
+import { load, loadOlderJobs, showCurves } from "./data.js";
+import { openDialog } from "./dialog.js";
+import { el, swap } from "./dom.js";
+import { bytes, clock, count, duration, names, percent, plural } from "./format.js";
+import { actionButton, bar, card, notice, PagedTable } from "./parts.js";
+import { isAdmin, isFinal, state, watch } from "./state.js";
+import { Upload } from "./upload.js";
+import { cancelButton } from "./view_now.js";
+
+// ---- batches ----
+
+function batchState(b) {
+    if (b.train_images === 0)
+        return "test images";
+    return b.state === "consumed" ? `learned in version ${b.consumed_version}` : b.state.replace("_", " ");
+}
+
+function batchTable() {
+    const train = (b) => (b.state === "consumed" ? "deleted" : `${count(b.train_images)} (${bytes(b.train_bytes)})`);
+    return new PagedTable({ label: "Batches", size: 8, none: "No batch yet. Add classes above.", columns: [
+        { title: "Batch", kind: "name", cell: (b) => b.name },
+        { title: "Classes", kind: "name", cell: (b) => names(b.classes.map((c) => c.name), 5) },
+        { title: "State", cell: batchState },
+        { title: "Training images", kind: "number", cell: (b) => (b.train_images ? train(b) : "") },
+        { title: "Test images", kind: "number", cell: (b) => (b.test_images ? `${count(b.test_images)} (${bytes(b.test_bytes)})` : "") },
+        { title: "Verdicts", cell: verdicts },
+    ] });
+}
+
+function verdicts(b) {
+    if (b.rejected + b.duplicates + b.warnings.length === 0)
+        return `${count(b.accepted)} accepted`;
+    return el("button", { type: "button", class: "quiet", "data-key": `verdicts-${b.name}`, onclick: () => verdictDialog(b) },
+        [plural(b.rejected, "rejected", "rejected"), plural(b.duplicates, "duplicate"), plural(b.warnings.length, "warning")]
+            .filter((text) => !text.startsWith("0 ")).join(", "));
+}
+
+function verdictDialog(b) {
+    const table = new PagedTable({ label: "Files not accepted", none: "Every file was accepted.", columns: [
+        { title: "File", kind: "name", cell: (v) => v.file },
+        { title: "Verdict", cell: (v) => v.verdict },
+        { title: "Why", kind: "name", cell: (v) => v.reason }] });
+    table.update(b.verdicts);
+    openDialog(`Batch ${b.name}`, [el("ul", { class: "plain" }, b.warnings.map((w) => el("li", { class: "warn-text" }, w.detail))),
+        table.node]);
+}
+
+// ---- start a job ----
+
+// What is asked for; empty: the daemon's default. `first`: only the first job may choose it.
+const FIELDS = [
+    ["epochs", "Epochs", { type: "number", min: 1, max: 10000 }],
+    ["lr", "Learning rate", { type: "number", min: 0.000001, max: 100, step: "any" }],
+    ["seed", "Seed", { type: "number", min: 0 }],
+];
+const DEPTHS = [8, 14, 18, 20, 32, 44, 56, 110];
+
+class JobForm {
+    constructor() {
+        this.chosen = new Set();
+        this.node = el("div", {});
+        this.inputs = FIELDS.map(([key, title, attributes]) => [key, title,
+            el("input", { id: `job-${key}`, placeholder: "default", ...attributes })]);
+        this.depth = el("select", { id: "job-depth" }, el("option", { value: "" }, "default"),
+            DEPTHS.map((d) => el("option", { value: d }, `ResNet-${d}`)));
+    }
+
+    ready() {
+        return state.batches.filter((b) => b.state === "ready" && b.train_images > 0);
+    }
+
+    choose(names) {
+        this.chosen = new Set(names);
+        this.draw();
+        this.node.scrollIntoView({ block: "center" });
+        this.node.querySelector("button")?.focus();
+    }
+
+    tick(batch) {
+        const box = el("input", { type: "checkbox", checked: this.chosen.has(batch.name), "data-key": `use-${batch.name}` });
+        box.addEventListener("change", () => (box.checked ? this.chosen.add(batch.name) : this.chosen.delete(batch.name)));
+        return el("label", {}, box, ` ${batch.name}: ${names(batch.classes.map((c) => c.name), 5)}, ${plural(batch.train_images, "image")}`);
+    }
+
+    draw() {
+        const ready = this.ready();
+        if (!isAdmin() || ready.length === 0) {
+            swap(this.node, el("p", { class: "note" }, isAdmin() ? "No batch is ready to be learned. Add classes first."
+                : "Read only: starting a job needs a token of scope admin."));
+            return;
+        }
+        const field = ([key, title, input]) => el("label", { for: `job-${key}` }, title, input);
+        swap(this.node, el("fieldset", {}, el("legend", {}, "Batches to learn together, in one step"), ready.slice(0, 50).map((b) => this.tick(b))),
+            el("div", { class: "fields" }, this.inputs.map(field),
+                state.models.length ? null : field(["depth", "Network", this.depth])),
+            el("div", { class: "actions" }, actionButton("Start", () => this.start(), { class: "primary", "data-key": "start" })));
+    }
+
+    body() {
+        const options = {};
+        for (const [key, , input] of this.inputs)
+            if (input.value !== "")
+                options[key] = Number(input.value);
+        if (!state.models.length && this.depth.value)
+            options.depth = Number(this.depth.value);
+        return { batches: [...this.chosen].filter((name) => this.ready().some((b) => b.name === name)), options };
+    }
+
+    async start() {
+        const body = this.body();
+        if (body.batches.length === 0) {
+            notice("Choose a batch to learn.", "bad");
+            return;
+        }
+        if (!this.inputs.every(([, , input]) => input.reportValidity()))
+            return;
+        const job = await post("jobs", { json: body });
+        notice(`Job ${job.id} is queued. Watch it under Now.`);
+        this.chosen.clear();
+        load("jobs", "batches");
+    }
+}
+
+// ---- jobs ----
+
+function jobState(job) {
+    if (job.error)
+        return el("span", { class: "bad-text" }, `failed, ${job.error.code}`);
+    if (job.state === "running")
+        return el("span", { class: "meter" }, percent(job.progress, 0), bar(job.progress, ""));
+    return job.state === "queued" ? `waits, place ${job.queue_position}` : job.state;
+}
+
+function jobTable() {
+    const took = (j) => (j.started && j.finished ? duration((new Date(j.finished) - new Date(j.started)) / 1000) : "");
+    return new PagedTable({ label: "Jobs", size: 10, none: "No job yet.",
+        more: () => (state.olderJobs ? loadOlderJobs : null),
+        columns: [
+            { title: "Job", kind: "number", cell: (j) => j.id },
+            { title: "Batches", kind: "name", cell: (j) => names(j.batches, 3) || "imported" },
+            { title: "State", cell: jobState },
+            { title: "Version", kind: "number", cell: (j) => j.version ?? "" },
+            { title: "Took", kind: "number", cell: took },
+            { title: "Finished", cell: (j) => (j.finished ? clock(j.finished) : "") },
+            { title: "", kind: "buttons", cell: jobButtons },
+        ] });
+}
+
+function jobButtons(job) {
+    const quiet = (text, action) => el("button", { type: "button", class: "quiet", "data-key": `${text}-${job.id}`,
+        "aria-label": `${text} of job ${job.id}`, onclick: action }, text);
+    const live = !isFinal(job) && job.state !== "cancelling" && isAdmin();
+    return [live ? cancelButton(job) : null, quiet("Details", () => jobDialog(job))].filter(Boolean);
+}
+
+async function jobDialog(job) {
+    const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
+    const options = Object.entries(job.options).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`);
+    const body = [
+        job.error ? el("p", { class: "bad-text" }, job.error.detail) : null,
+        el("table", {}, el("tbody", {}, row("State", job.state), row("Batches", names(job.batches, 20)),
+            row("Created", clock(job.created)), row("Started", clock(job.started)), row("Finished", clock(job.finished)),
+            row("Training images", job.train_images === null ? "" : count(job.train_images)),
+            row("Speed", job.images_per_second ? `${count(Math.round(job.images_per_second))} images/s` : ""),
+            row("Ran on", job.kernel ? `${job.kernel}, ${plural(job.threads, "thread")}` : ""),
+            row("Interrupted", job.restarts ? plural(job.restarts, "time") : "never"),
+            row("Can be made again bit for bit", job.reproducible === null ? "not known yet" : job.reproducible ? "yes" : "no"))),
+        el("details", {}, el("summary", {}, "Options"), el("p", { class: "note" }, options.join(" · "))),
+        el("p", {}, el("a", { href: "#now", onclick: () => showCurves(job.id) }, "Show its curves")),
+    ];
+    const dialog = openDialog(`Job ${job.id}`, body);
+    dialog.querySelector("a").addEventListener("click", () => dialog.close());
+}
+
+export function mountWork(view) {
+    const form = new JobForm(), batches = batchTable(), jobs = jobTable();
+    const upload = new Upload((batch) => form.choose([batch.name]));
+    view.append(card("Add classes", { wide: true }, upload.node), card("Learn", { wide: true }, form.node),
+        card("Jobs", { wide: true }, jobs.node), card("Batches", { wide: true }, batches.node));
+    watch(view, ["batches", "session", "models"], () => form.draw());
+    watch(view, ["batches"], () => batches.update(state.batches));
+    watch(view, ["jobs", "session", "olderJobs"], () => jobs.update(state.jobs));
+}
