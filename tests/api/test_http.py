@@ -257,7 +257,7 @@ def test_page_has_policy_and_etag(front):
     page, _ = ask(front, request("GET", "/"))
     assert page.status == 200
     assert page.headers["content-type"].startswith("text/html")
-    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     again, _ = ask(front, request("GET", "/", f"If-None-Match: {page.headers['etag']}"))
     assert (again.status, again.body) == (304, b"")
 
