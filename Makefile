@@ -51,6 +51,8 @@ help:
 	@echo 'make check-web      the dashboard in Chromium against a real daemon; pictures in build/screens'
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
 	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
+	@echo 'make bench-method CIFAR100=FOLDER    M2KD beside its controls on CIFAR-100 (tests/bench/README.md)'
+	@echo 'make bench-ablation CIFAR100=FOLDER  what each part of the method is worth; make bench-tables prints both anew'
 	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
 	@echo 'make clean          removes build/'
 	@echo 'SAN=address or SAN=thread builds under that sanitizer; WERROR=1 makes warnings errors, as CI=true does.'
@@ -124,7 +126,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 # What a newcomer calls. Each first installs the Debian packages it misses.
 NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
-.PHONY: demo demo-ablation check check-long check-web bench-conv bench-serve
+.PHONY: demo demo-ablation check check-long check-web bench-conv bench-serve bench-method bench-ablation bench-tables
 demo demo-ablation:
 	@tests/install.sh demo
 	@echo 'building ...'
@@ -161,6 +163,18 @@ bench-serve:
 	@tests/install.sh bench
 	$(AGAIN) all
 	@/usr/bin/python3 tests/bench/bench_serve.py --build $(BUILD) --output build/bench-serve.json
+
+# The method's benchmark: resumable, so interrupt it at will. RUN has further options, such as RUN='--validate --seeds 1'.
+bench-method bench-ablation:
+	@test -n '$(CIFAR100)' || { echo 'usage: make $@ CIFAR100=FOLDER (tests/bench/README.md says what is in it)'; exit 2; }
+	@tests/install.sh demo
+	@echo 'building ...'
+	$(AGAIN) all
+	@nice -n 19 /usr/bin/python3 tests/bench/incremental.py $(if $(filter %-ablation,$@),ablation,short) \
+	    --daemon $(BUILD)/accreted --data '$(CIFAR100)' $(RUN)
+
+bench-tables:
+	@/usr/bin/python3 tests/bench/tables.py
 
 # Files alone: no user (the unit makes one while it runs), no start. An existing configuration stays.
 PREFIX  ?= /usr/local

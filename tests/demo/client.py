@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 PHASES = {None: "waits", "validate": "reads images", "distil": "asks teachers", "train": "trains", "prune": "prunes",
@@ -19,8 +20,8 @@ class Failure(Exception):
 class Daemon:
     """The process; `url` once it listens. Use with `with`."""
 
-    def __init__(self, binary, data_dir, port):
-        self.command = [binary, "--data-dir", str(data_dir), "--port", str(port)]
+    def __init__(self, binary, data_dir, port, more=()):
+        self.command = [binary, "--data-dir", str(data_dir), "--port", str(port), *more]
         self.data_dir = data_dir
         self.log_path = data_dir.with_suffix(".log")
         self.process = None
@@ -65,15 +66,35 @@ class Client:
         with urllib.request.urlopen(f"{self.daemon.url}/api/v1/{path}", timeout=30) as reply:
             return json.load(reply)
 
-    def curl(self, *arguments):
-        """Runs curl with the API's address for URL in the last argument; the reply's object."""
+    def list(self, what):
+        """All pages of a list."""
+        items, token = [], None
+        while True:
+            page = self.get(what + (f"?page_token={token}" if token else ""))
+            items += page[what]
+            token = page["next_page_token"]
+            if not token:
+                return items
+
+    def health(self):
+        with urllib.request.urlopen(f"{self.daemon.url}/healthz", timeout=30) as reply:
+            return json.load(reply)
+
+    def put(self, path, body, query):
+        """Sends bytes, or what a pipe or file gives as it comes."""
+        path += "?" + urllib.parse.urlencode(query) if query else ""
+        return self.curl("-T", "-", path, body=body)
+
+    def curl(self, *arguments, body=None):
+        """Runs curl with the API's address for URL in the last argument, `body` on its standard input; the reply's object."""
+        stdin = {"input": body} if isinstance(body, bytes) else {"stdin": body}
         *options, path = arguments
         command = ["curl", "-sS", *map(str, options), f"{self.daemon.url}/api/v1/{path}"]
         if self.show:
             print("  $ " + shlex.join(command))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=3600, **stdin, check=False)
         if done.returncode != 0:
-            raise Failure(f"curl: {done.stderr.strip()}")
+            raise Failure(f"curl: {done.stderr.decode(errors='replace').strip()}")
         reply = json.loads(done.stdout)
         if "code" in reply and "detail" in reply:
             raise Failure(f"{reply['code']}: {reply['detail']}")
@@ -81,9 +102,14 @@ class Client:
 
     def learn(self, batch, options, title):
         """Posts a job and shows its progress to the end; the job."""
-        body = json.dumps({"batches": [batch], "options": options})
-        job = self.curl("--json", body, "jobs")
-        bar = Bar(title)
+        return self.wait(self.post_job(batch, options), title)
+
+    def post_job(self, batch, options):
+        return self.curl("--json", json.dumps({"batches": [batch], "options": options}), "jobs")
+
+    def wait(self, job, title, more=None):
+        """Shows a job's progress to its end; the job. `more` gives further text for its progress."""
+        bar = Bar(title, more)
         while job["state"] in ("queued", "running", "cancelling"):
             bar.update(job)
             time.sleep(0.2)
@@ -103,8 +129,9 @@ class Bar:
 
     WIDTH = 28
 
-    def __init__(self, title):
+    def __init__(self, title, more=None):
         self.title = title
+        self.more = more
         self.live = sys.stdout.isatty()
         self.next_share = 0.25
 
@@ -123,6 +150,8 @@ class Bar:
             text += f", {job['images_per_second']:,.0f} images/s"
         if job["eta_seconds"] is not None and job["state"] == "running":
             text += f", {job['eta_seconds']:.0f} s left"
+        if self.more:
+            text += self.more(share)
         print(f"\r\x1b[K{text}" if self.live else text, end="" if self.live else "\n", flush=True)
 
     def close(self):

@@ -1,0 +1,126 @@
+"""What the benchmark runs: profiles, each a protocol (classes, steps, network, epochs, seeds) and rows of job options."""
+
+import dataclasses
+
+# Class order A: numpy's RandomState(1993).permutation(100), as in iCaRL's and the surveys' code.
+ORDER_A = [
+    68, 56, 78, 8, 23, 84, 90, 65, 74, 76, 40, 89, 3, 92, 55, 9, 26, 80, 43, 38, 58, 70, 77, 1, 85, 19, 17, 50, 28, 53, 13, 81, 45,
+    82, 6, 59, 83, 16, 15, 44, 91, 41, 72, 60, 79, 52, 20, 10, 31, 54, 37, 95, 14, 71, 96, 98, 97, 2, 64, 66, 42, 22, 35, 86, 24,
+    34, 87, 21, 99, 0, 88, 27, 18, 94, 11, 12, 47, 25, 30, 46, 62, 69, 36, 61, 7, 63, 75, 5, 32, 4, 51, 48, 73, 93, 39, 67, 29, 49,
+    57, 33]
+
+# The controls as README.md has them. Their last model teaches whole: pruning is M2KD's.
+WHOLE = {"prune": {"keep": 1, "epochs": 0}}
+LAST = {"method": "m2kd", "teachers": "last", "aux": False, **WHOLE}
+LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_later": 1, "schedule": "step", "weight_decay": 1e-5}
+FINETUNE = {"method": "finetune", "aux": False, **WHOLE}
+M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid"}
+HEAD, PROTOTYPES = {"classifier": "head"}, {"classifier": "prototypes"}
+
+CONTROLS = {
+    "finetune": {**FINETUNE, **HEAD},
+    "lwf.mc": {**LWF_MC, **HEAD},
+    "m2kd": {**M2KD, **PROTOTYPES},
+}
+ABLATION = {
+    "finetune+prototypes": {**FINETUNE, **PROTOTYPES},
+    "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE},
+    "lwf": {**LAST, **HEAD, "loss": "softmax"},
+    "lwf.mc+prototypes": {**LWF_MC, **PROTOTYPES},
+    "last, aux off": {**M2KD, **PROTOTYPES, "teachers": "last", "aux": False},
+    "last, aux on": {**M2KD, **PROTOTYPES, "teachers": "last"},
+    "all, aux off": {**M2KD, **PROTOTYPES, "aux": False},
+    "all, aux on": {**M2KD, **PROTOTYPES},
+    "lambda 0.25": {**M2KD, **PROTOTYPES, "lambda": 0.25},
+    "lambda 4": {**M2KD, **PROTOTYPES, "lambda": 4},
+    "softmax": {**M2KD, **PROTOTYPES, "loss": "softmax"},
+    "head": {**M2KD, **HEAD},
+    "softmax, head": {**M2KD, **HEAD, "loss": "softmax"},
+    "keep 50 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.5}},
+    "keep 10 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.1}},
+    "keep 5 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.05}},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    title: str
+    classes: int          # the first so many of the order
+    per_step: int
+    network: dict         # options of the first job alone
+    training: dict        # options of every job
+    seeds: tuple
+    rows: dict            # method: its options
+    source: str = "cifar100"
+    reference: str = ""   # figures of others for the same setting, to stand under the table
+    daemon: tuple = ()    # options of the daemon
+
+
+def full(per_step, reference):
+    return Profile(f"CIFAR-100, {100 // per_step} steps of {per_step} classes", 100, per_step, {"depth": 32},
+                   {"epochs": 70, "batch": 128}, (1,), {**CONTROLS, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
+                   reference=reference)
+
+
+SHORT = Profile("CIFAR-100, the first 20 classes, 4 steps of 5", 20, 5, {"depth": 8}, {"epochs": 20, "batch": 128}, (1, 2, 3),
+                CONTROLS)
+PROFILES = {
+    "short": SHORT,
+    "ablation": dataclasses.replace(SHORT, title=SHORT.title + ", ablation", rows=ABLATION),
+    "full-5": full(5, "iCaRL Table 1a: LwF.MC 32.6; CIL survey: finetune 17.59 / 4.83, LwF 30.93 / 12.60"),
+    "full": full(10, "iCaRL Table 1a: LwF.MC 44.4; CIL survey: finetune 26.25 / 9.09, LwF 43.56 / 23.25; ABD's README: "
+                     "last accuracy of LwF.MC 17.1"),
+    "full-20": full(20, "iCaRL Table 1a: LwF.MC 54.4; ABD's README: last accuracy of LwF.MC 32.5"),
+    "ilsvrc-small": Profile("ILSVRC-small, 100 classes, 10 steps of 10", 100, 10,
+                            {"depth": 18, "input": {"channels": 3, "height": 224, "width": 224}},
+                            {"epochs": 60, "batch": 128, "pad": 16}, (1,),
+                            CONTROLS, source="folders",
+                            daemon=("--max-upload-bytes", "16G")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One row of a profile under one seed."""
+    profile: str
+    method: str
+    seed: int
+    validate: bool        # measure on a tenth of the training images instead of the test images
+    epochs: int           # of each step
+
+    @property
+    def name(self):
+        method = "".join(c if c.isalnum() or c in ".+" else "-" for c in self.method.replace(" %", "")).replace("--", "-")
+        return f"{self.profile}-{method}-s{self.seed}" + ("-validation" if self.validate else "")
+
+    @property
+    def protocol(self):
+        return PROFILES[self.profile]
+
+    @property
+    def steps(self):
+        """The classes of each step, by their numbers in the data set."""
+        p = self.protocol
+        return [ORDER_A[at:at + p.per_step] for at in range(0, p.classes, p.per_step)]
+
+    def options(self, step):
+        """Of the job of a step, counted from 1."""
+        p = self.protocol
+        more = p.network if step == 1 else {}
+        return {**p.training, **p.rows[self.method], **more, "epochs": self.epochs, "seed": self.seed}
+
+    def description(self):
+        """All that determines the result but the program: what a run that goes on must match."""
+        return {"profile": self.profile, "method": self.method, "classes_per_step": self.protocol.per_step,
+                "order": [c for step in self.steps for c in step], "seed": self.seed, "epochs": self.epochs,
+                "measured_on": "holdout" if self.validate else "test", "requested": [self.options(1), self.options(2)]}
+
+
+def runs(profile, methods=None, seeds=None, epochs=None, validate=False):
+    """Seed after seed, so that whole tables of fewer seeds come first."""
+    p = PROFILES[profile]
+    unknown = set(methods or ()) - set(p.rows)
+    if unknown:
+        raise ValueError(f"{profile} has no row {', '.join(sorted(unknown))}; it has {', '.join(p.rows)}")
+    return [Run(profile, method, seed, validate, epochs or p.training["epochs"])
+            for seed in seeds or p.seeds for method in p.rows if not methods or method in methods]
