@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 import images
-from conftest import SCHEMA, Api, wait_for
+from conftest import DOCUMENTS, SCHEMA, Api, wait_for
 
 TINY = {"depth": 8, "epochs": 4, "batch": 32, "prune": {"keep": 0.5, "epochs": 1}}
 LONG = {**TINY, "epochs": 5000}
@@ -17,7 +17,7 @@ MAX_CLIENTS = 32
 
 
 def validate(kind, data):
-    store = {f"{SCHEMA.as_uri()}/{name}": document for name, document in Api.documents.items()}
+    store = {f"{SCHEMA.as_uri()}/{name}": document for name, document in DOCUMENTS.items()}
     schema = {"$ref": f"event.json#/$defs/{kind}"}
     resolver = jsonschema.RefResolver(SCHEMA.as_uri() + "/", schema, store=store)
     jsonschema.Draft202012Validator(schema, resolver=resolver).validate(data)
