@@ -71,6 +71,21 @@ CREATE TABLE events (
     version    INTEGER
 ) STRICT;
 
+CREATE TABLE idempotency_keys (
+    owner        INTEGER NOT NULL, -- the token's id; 0: there was no token
+    key          TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    request_hash TEXT NOT NULL CHECK (length(request_hash) = 64),
+    created_ms   INTEGER NOT NULL,
+    status       INTEGER CHECK (status BETWEEN 200 AND 299),
+    content_type TEXT,
+    headers      TEXT, -- JSON object
+    body         TEXT,
+    PRIMARY KEY (owner, key),
+    CHECK ((status IS NULL) = (body IS NULL)),
+    CHECK ((status IS NULL) = (headers IS NULL)),
+    CHECK ((status IS NULL) = (content_type IS NULL))
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE job_batches (
     job      INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     position INTEGER NOT NULL CHECK (position >= 0),
@@ -152,6 +167,8 @@ CREATE TABLE versions (
 CREATE INDEX batch_classes_by_label ON batch_classes (label);
 
 CREATE INDEX batches_by_request ON batches (request_hash);
+
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_ms);
 
 CREATE INDEX job_batches_by_batch ON job_batches (batch);
 

@@ -31,6 +31,7 @@
 #include "server/jobs/queue.h"
 #include "server/log.h"
 #include "server/store/db.h"
+#include "server/store/idempotency.h"
 #include "server/token_cli.h"
 #include "server/work.h"
 
@@ -135,6 +136,9 @@ static int open_store(struct app *app)
     int rc = db_open(&app->db, app->loop, dir);
     if (rc != 0)
         return fail("cannot open the database %s/accreted.db: %s", dir, err_str(rc));
+    rc = db_write_wait(app->db, idempotency_drop_unfinished, NULL);
+    if (rc != 0)
+        return fail("cannot write to the database: %s", err_str(rc));
     rc = auth_new(&app->auth);
     if (rc == 0)
         rc = auth_load(app->auth, db_reader(app->db));

@@ -150,6 +150,12 @@ static void token_written(void *ctx, int err)
 
 void api_tokens_post(struct request *req)
 {
+    if (request_header(req, "Idempotency-Key")) {
+        reply_problem(req, 400, "idempotency_key_not_taken",
+                      "A token is never stored, so neither is the reply that shows it. Send this "
+                      "without a key; revoke what came of a request whose reply was lost.");
+        return;
+    }
     json_t *body = body_object(req);
     if (!body)
         return;

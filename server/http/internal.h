@@ -77,6 +77,7 @@ struct request {
     bool queued;  /* the reply went to libmicrohttpd */
     bool close;   /* close the connection after the reply */
     bool lost;    /* no memory for a reply: just close */
+    struct keyed *keyed; /* its reply is to be kept (idempotency.c); NULL: not */
 
     uint64_t body_limit;
     uint8_t *body; /* BODY_MEMORY */
@@ -148,7 +149,17 @@ size_t body_feed(struct request *req, const char *data, size_t n);
 bool body_finish(struct request *req);
 void body_release(struct request *req);
 
+/* idempotency.c. keyed_begin: true when it has taken the request over, which then gets its handler
+ * called, or its reply, later. While req->keyed is set, each reply is noted, and keyed_end takes the
+ * place of reply_settle. */
+bool keyed_begin(struct request *req);
+void keyed_note(struct request *req, int status, const char *content_type, const void *data,
+                size_t size_bytes);
+void keyed_end(struct request *req);
+
 /* reply.c */
+/* The handler owes no reply any more; the connection goes on. */
+void reply_settle(struct request *req);
 /* A refusal by this room itself, as against by a handler: leaves `owed` alone. */
 void reply_refuse(struct request *req, int status, const char *code, const char *detail);
 /* A handler's reply, of a response made elsewhere; takes it. */

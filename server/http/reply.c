@@ -37,9 +37,9 @@ static const char *title_of(int status)
     }
 }
 
-static bool is_retryable(int status)
+static bool is_retryable(int status, const char *code)
 {
-    return status == 408 || status == 429 || status == 503 || status == 507;
+    return strcmp(code, "idempotency_in_flight") == 0 || status == 408 || status == 429 || status == 503 || status == 507;
 }
 
 void reply_header(struct request *req, const char *name, const char *value)
@@ -95,6 +95,8 @@ static void keep(struct request *req, int status, const char *content_type,
 static void store(struct request *req, int status, const char *content_type, const void *data,
                   size_t size_bytes, enum MHD_ResponseMemoryMode mode)
 {
+    if (req->keyed)
+        keyed_note(req, status, content_type, data, size_bytes);
     if (!req->mhd || req->response || req->queued) {
         if (mode == MHD_RESPMEM_MUST_FREE)
             free((void *)data);
@@ -112,12 +114,20 @@ static void store(struct request *req, int status, const char *content_type, con
     keep(req, status, content_type, response, size_bytes);
 }
 
-/* A reply given by a handler: it owes none any more, and its connection goes on. */
-static void settle(struct request *req)
+void reply_settle(struct request *req)
 {
     req->owed = false;
     request_resume(req);
     request_finish(req);
+}
+
+/* A reply was given by a handler. */
+static void settle(struct request *req)
+{
+    if (req->keyed)
+        keyed_end(req);
+    else
+        reply_settle(req);
 }
 
 /* A detail may quote bytes of the client's; JSON takes UTF-8 only. */
@@ -160,7 +170,7 @@ static void store_problem(struct request *req, int status, const char *code, cha
     json_t *body = json_pack("{s:s, s:s, s:i, s:O, s:o, s:s, s:O, s:b, s:s}", "type", type, "title",
                              title_of(status), "status", status, "detail", text, "instance",
                              make_text(path), "code", code, "error", text, "retryable",
-                             is_retryable(status), "request_id", req->id);
+                             is_retryable(status, code), "request_id", req->id);
     json_decref(text);
     store_json(req, status, problem_type(req->path), body);
 }

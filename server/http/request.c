@@ -177,7 +177,8 @@ static enum MHD_Result end_of_body(struct request *req)
         connection_enter(req->connection, CONNECTION_HANDLING);
         req->handled = true;
         req->owed = true;
-        req->match.route->handle(req);
+        if (!keyed_begin(req))
+            req->match.route->handle(req);
     }
     if (req->lost)
         return MHD_NO;

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import images
 from conftest import DOCUMENTS, Client
 
-EXAMPLES = 30  # requests an operation, beside the plain one
+EXAMPLES = 20  # requests an operation, beside the plain one
 TINY = {"depth": 8, "epochs": 1, "batch": 32, "prune": {"keep": 0.5, "epochs": 1}}
 ORDER = ["get", "post", "put", "patch", "delete"]  # what takes away comes last
 OPERATIONS = sorted(((method, path) for path, item in DOCUMENTS["openapi.json"]["paths"].items() for method in item),
