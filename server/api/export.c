@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
@@ -19,12 +18,13 @@
 #include "server/app.h"
 #include "server/export/onnx.h"
 #include "server/export/safetensors.h"
+#include "server/http/etag.h"
 #include "server/http/http.h"
 #include "server/jobs/data.h"
 #include "server/store/versions.h"
 #include "server/work.h"
 
-enum { PATH_BYTES = 4400, ETAG_BYTES = 40 };
+enum { PATH_BYTES = 4400 };
 
 struct format {
     const char *name;
@@ -43,7 +43,6 @@ struct exporting {
     struct version version;
     struct class_row *classes;
     int class_count;
-    char *if_none_match; /* NULL: none */
     int err;
     void *data;
     size_t size_bytes;
@@ -53,7 +52,6 @@ struct exporting {
 static void exporting_free(struct exporting *e)
 {
     free(e->classes);
-    free(e->if_none_match);
     free(e->data);
     free(e);
 }
@@ -99,11 +97,8 @@ static void work(void *ctx)
     e->err = load_model(e, &m, &from_snapshot);
     if (!e->err)
         e->err = write_file(e, m, from_snapshot);
-    if (!e->err) {
-        XXH128_hash_t hash = XXH3_128bits(e->data, e->size_bytes);
-        snprintf(e->etag, sizeof e->etag, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
-                 (uint64_t)hash.low64);
-    }
+    if (!e->err)
+        etag_make(e->etag, e->data, e->size_bytes);
     model_release(m);
 }
 
@@ -113,12 +108,6 @@ static void reply_file(struct exporting *e)
 {
     char disposition[96];
     reply_header(e->req, "ETag", e->etag);
-    reply_header(e->req, "Cache-Control", "no-cache"); /* may be kept, but not used unasked */
-    if (e->if_none_match &&
-        (strcmp(e->if_none_match, "*") == 0 || strstr(e->if_none_match, e->etag))) {
-        reply_static(e->req, 304, NULL, "", 0);
-        return;
-    }
     snprintf(disposition, sizeof disposition, "attachment; filename=\"accreted-v%" PRId64 ".%s\"",
              e->version.version, e->format->name);
     reply_header(e->req, "Content-Disposition", disposition);
@@ -160,13 +149,6 @@ static int read_rows(struct exporting *e)
     return err ? err : classes_list(t, &e->classes, &e->class_count);
 }
 
-static int copy_condition(struct exporting *e)
-{
-    const char *condition = request_header(e->req, "If-None-Match");
-    e->if_none_match = condition ? strdup(condition) : NULL;
-    return condition && !e->if_none_match ? ERR_NOMEM : 0;
-}
-
 static void reply_error(struct request *req, int err)
 {
     if (err == ERR_MISSING)
@@ -195,8 +177,6 @@ void api_models_export(struct request *req)
     }
     *e = (struct exporting){.req = req, .app = app, .format = format};
     int err = read_rows(e);
-    if (!err)
-        err = copy_condition(e);
     if (!err)
         err = work_run(app->loop, work, done, e);
     if (err) {

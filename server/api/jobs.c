@@ -14,6 +14,7 @@
 #include "server/api/api.h"
 #include "server/api/format.h"
 #include "server/app.h"
+#include "server/http/etag.h"
 #include "server/http/http.h"
 #include "server/jobs/plan.h"
 #include "server/jobs/queue.h"
@@ -265,8 +266,27 @@ void api_jobs_post(struct request *req)
 struct cancelling {
     struct request *req;
     int64_t id;
+    bool conditional;        /* there was an If-Match ... */
+    enum job_state expected; /* ... and this the state it was held against */
+    bool stale;
     enum job_state found;
 };
+
+/* A running job's figures are not in the database, so its tag is looked at on the loop; the state
+ * it had there must still hold in the transaction. */
+static bool may_cancel(struct cancelling *c)
+{
+    struct app *app = request_app(c->req);
+    const char *if_match = request_header(c->req, "If-Match");
+    struct job j;
+    if (!if_match || jobs_get(db_reader(app->db), c->id, &j) != 0)
+        return true; /* what is missing is told by the transaction */
+    c->conditional = true;
+    c->expected = j.state;
+    bool allowed = etag_allows(if_match, job_json(app, &j));
+    job_release(&j);
+    return allowed;
+}
 
 static int write_cancel(struct db_txn *t, void *ctx)
 {
@@ -277,6 +297,9 @@ static int write_cancel(struct db_txn *t, void *ctx)
         return err;
     c->found = j.state;
     job_release(&j);
+    c->stale = c->conditional && c->found != c->expected;
+    if (c->stale)
+        return ERR_INVALID;
     switch (c->found) {
     case JOB_QUEUED:
     case JOB_RUNNING:
@@ -297,6 +320,8 @@ static void cancel_done(void *ctx, int err)
     struct app *app = request_app(c->req);
     if (err == ERR_MISSING) {
         reply_not_found(c->req);
+    } else if (c->stale) {
+        reply_stale(c->req);
     } else if (err == ERR_INVALID) {
         reply_problem(c->req, 409, "job_finished", "Job %" PRId64 " has %s: nothing to cancel.",
                       c->id, c->found == JOB_SUCCEEDED ? "succeeded" : "failed");
@@ -321,6 +346,11 @@ void api_jobs_cancel(struct request *req)
     c->req = req;
     if (!parse_id(request_param(req, "id"), &c->id)) {
         reply_not_found(req);
+        free(c);
+        return;
+    }
+    if (!may_cancel(c)) {
+        reply_stale(req);
         free(c);
         return;
     }

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "server/api/api.h"
 #include "server/app.h"
 #include "server/assets.h"
+#include "server/http/etag.h"
 #include "server/http/http.h"
 
 /* Live and ready are one here: the socket listens only after the model is loaded. */
@@ -67,22 +67,17 @@ static void send_asset(struct request *req, const char *name)
         return;
     }
     bool gzip = takes_gzip(req);
-    char etag[32];
-    snprintf(etag, sizeof etag, "\"%016jx%s\"",
-             (uintmax_t)XXH3_64bits(asset->data, asset->size_bytes), gzip ? "-gzip" : "");
+    const void *data = gzip ? asset->gzip : asset->data;
+    size_t size_bytes = gzip ? asset->gzip_bytes : asset->size_bytes;
+    char etag[ETAG_BYTES];
+    etag_make(etag, data, size_bytes);
     reply_header(req, "ETag", etag);
     reply_header(req, "Cache-Control", "no-cache"); /* kept, and asked about: right after upgrades */
     reply_header(req, "Vary", "Accept-Encoding");
-    add_page_headers(req);
-    const char *known = request_header(req, "If-None-Match");
-    if (known && strcmp(known, etag) == 0) {
-        reply_static(req, 304, NULL, NULL, 0);
-    } else if (gzip) {
+    if (gzip)
         reply_header(req, "Content-Encoding", "gzip");
-        reply_static(req, 200, content_type_of(name), asset->gzip, asset->gzip_bytes);
-    } else {
-        reply_static(req, 200, content_type_of(name), asset->data, asset->size_bytes);
-    }
+    add_page_headers(req);
+    reply_static(req, 200, content_type_of(name), data, size_bytes);
 }
 
 void api_page(struct request *req)

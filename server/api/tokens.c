@@ -68,6 +68,7 @@ static json_t *token_json(const struct token *tk)
 
 void api_tokens_list(struct request *req)
 {
+    reply_header(req, "Cache-Control", "no-store");
     struct token *tokens = malloc(TOKENS_MAX * sizeof *tokens);
     int count = 0;
     int err = tokens ? tokens_list(db_reader(request_app(req)->db), tokens, &count) : ERR_NOMEM;
@@ -269,6 +270,7 @@ void api_session_post(struct request *req)
 
 void api_session_get(struct request *req)
 {
+    reply_header(req, "Cache-Control", "no-store");
     const struct identity *who = request_identity(req);
     bool required = auth_required(request_app(req)->auth);
     const char *scope = who->known || who->admin ? token_scope_name(who->admin) : NULL;

@@ -89,8 +89,15 @@ const char *request_spool(const struct request *req, uint64_t *size_bytes);
 
 /* ---- replies: exactly one per request ---- */
 
+/* A GET or HEAD under /api/v1 that answers 200 gets an ETag, unless its handler gave one, and
+ * becomes a 304 where If-None-Match names it. */
+
 /* JSON object; takes `body`. NULL body (out of memory) becomes a 500 problem. */
 void reply_json(struct request *req, int status, json_t *body);
+/* The text that reply_json sends, for the caller to free; NULL when memory is short. Any thread. */
+char *reply_json_text(const json_t *body);
+/* 412: If-Match names another state than the present one (etag.h). */
+void reply_stale(struct request *req);
 /* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id}.
  * `code` is stable and snake_case; the detail is printf-formatted and says what to do next. */
 void reply_problem(struct request *req, int status, const char *code, const char *detail, ...)

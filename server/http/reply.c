@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "server/app.h"
+#include "server/http/etag.h"
 #include "server/http/internal.h"
 #include "server/log.h"
 
@@ -23,6 +24,7 @@ static const char *title_of(int status)
     case 404: return "Not Found";
     case 405: return "Method Not Allowed";
     case 409: return "Conflict";
+    case 412: return "Precondition Failed";
     case 413: return "Content Too Large";
     case 414: return "URI Too Long";
     case 415: return "Unsupported Media Type";
@@ -56,13 +58,14 @@ void reply_header(struct request *req, const char *name, const char *value)
     req->fields = f;
 }
 
-static bool has_field(const struct request *req, const char *name)
+/* The value of a header of the reply to come, or NULL. */
+static const char *field(const struct request *req, const char *name)
 {
     for (const struct reply_field *f = req->fields; f; f = f->next) {
         if (strcasecmp(f->name, name) == 0)
-            return true;
+            return f->value;
     }
-    return false;
+    return NULL;
 }
 
 static void add_fields(const struct request *req, struct MHD_Response *response,
@@ -76,8 +79,9 @@ static void add_fields(const struct request *req, struct MHD_Response *response,
         MHD_add_response_header(response, "Content-Type", content_type);
     MHD_add_response_header(response, "X-Request-Id", req->id);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (!has_field(req, "Cache-Control"))
-        MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (!field(req, "Cache-Control"))
+        MHD_add_response_header(response, "Cache-Control",
+                                field(req, "ETag") ? "private, no-cache" : "no-store");
 }
 
 static void keep(struct request *req, int status, const char *content_type,
@@ -91,6 +95,27 @@ static void keep(struct request *req, int status, const char *content_type,
     req->status = status;
 }
 
+static bool is_get(const struct request *req)
+{
+    return strcmp(req->method, "GET") == 0 || strcmp(req->method, "HEAD") == 0;
+}
+
+/* Tags what a GET answers; true: the client has it already. */
+static bool is_known(struct request *req, int status, const void *data, size_t size_bytes)
+{
+    char etag[ETAG_BYTES];
+    if (status != 200 || !is_get(req))
+        return false;
+    if (!field(req, "ETag") && strncmp(req->path, "/api/v1/", 8) == 0) {
+        etag_make(etag, data, size_bytes);
+        reply_header(req, "ETag", etag);
+    }
+    const char *tag = field(req, "ETag");
+    const char *known =
+        MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, "If-None-Match");
+    return tag && known && etag_listed(known, tag, true);
+}
+
 /* Stores the reply; the first one stands. Without memory for one the connection is just closed. */
 static void store(struct request *req, int status, const char *content_type, const void *data,
                   size_t size_bytes, enum MHD_ResponseMemoryMode mode)
@@ -102,8 +127,15 @@ static void store(struct request *req, int status, const char *content_type, con
             free((void *)data);
         return;
     }
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(size_bytes, (void *)data, mode);
+    struct MHD_Response *response;
+    if (is_known(req, status, data, size_bytes)) {
+        if (mode == MHD_RESPMEM_MUST_FREE)
+            free((void *)data);
+        response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+        keep(req, 304, NULL, response, 0);
+        return;
+    }
+    response = MHD_create_response_from_buffer(size_bytes, (void *)data, mode);
     if (!response) {
         if (mode == MHD_RESPMEM_MUST_FREE)
             free((void *)data);
@@ -143,10 +175,14 @@ static json_t *make_text(char *text)
     return json_string(text);
 }
 
+char *reply_json_text(const json_t *body)
+{
+    return body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+}
+
 static void store_json(struct request *req, int status, const char *content_type, json_t *body)
 {
-    size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(15);
-    char *text = body ? json_dumps(body, flags) : NULL;
+    char *text = reply_json_text(body);
     json_decref(body);
     if (text)
         store(req, status, content_type, text, strlen(text), MHD_RESPMEM_MUST_FREE);
@@ -193,6 +229,13 @@ void reply_problem(struct request *req, int status, const char *code, const char
         log_error("%s %s %s: %s: %s", req->id, req->method, req->path, code, text);
     store_problem(req, status, code, text);
     settle(req);
+}
+
+void reply_stale(struct request *req)
+{
+    reply_problem(req, 412, "precondition_failed",
+                  "This has changed since: If-Match names another state. Get it anew and decide "
+                  "again.");
 }
 
 void reply_json(struct request *req, int status, json_t *body)

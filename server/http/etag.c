@@ -1,0 +1,54 @@
+/*
+ * etag.c - see etag.h.
+ */
+#include "server/http/etag.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "server/http/http.h"
+
+void etag_make(char out[ETAG_BYTES], const void *data, size_t size_bytes)
+{
+    XXH128_hash_t hash = XXH3_128bits(data, size_bytes);
+    snprintf(out, ETAG_BYTES, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
+             (uint64_t)hash.low64);
+}
+
+bool etag_listed(const char *header, const char *etag, bool weak)
+{
+    size_t length = strlen(etag);
+    const char *p = header + strspn(header, " \t");
+    if (strcmp(p, "*") == 0)
+        return true;
+    while (*p) {
+        bool is_weak = strncmp(p, "W/", 2) == 0;
+        p += is_weak ? 2 : 0;
+        const char *end = *p == '"' ? strchr(p + 1, '"') : NULL;
+        if (!end)
+            return false; /* no tag: what follows cannot be told apart */
+        size_t n = (size_t)(end + 1 - p);
+        if ((weak || !is_weak) && n == length && memcmp(p, etag, n) == 0)
+            return true;
+        p = end + 1;
+        p += strspn(p, " \t,");
+    }
+    return false;
+}
+
+bool etag_allows(const char *if_match, json_t *current)
+{
+    char etag[ETAG_BYTES];
+    char *text = if_match ? reply_json_text(current) : NULL;
+    json_decref(current);
+    if (!if_match)
+        return true;
+    if (!text)
+        return false;
+    etag_make(etag, text, strlen(text));
+    free(text);
+    return etag_listed(if_match, etag, false);
+}
