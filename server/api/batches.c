@@ -392,7 +392,7 @@ void api_batches_list(struct request *req)
         reply_store_error(req, err);
         return;
     }
-    json_t *next = count > limit ? format_token(batches[limit - 1].id) : json_null();
+    json_t *next = count > limit ? format_token(req, batches[limit - 1].id) : json_null();
     json_t *list = json_array();
     for (int i = 0; i < count && i < limit; i++)
         json_array_append_new(list, batch_json(&batches[i]));

@@ -9,8 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <xxhash.h>
 
 #include "server/http/http.h"
+
+enum { TOKEN_BYTES = 40 };
 
 json_t *format_time(int64_t unix_ms)
 {
@@ -39,20 +42,30 @@ json_t *format_text(const char *text)
     return text && *text ? json_string(text) : json_null();
 }
 
-json_t *format_token(int64_t last_id)
+/* <id in hex>-<check>. The check tells a token of this list from one that was cut, altered or made
+ * for another list. It is no secret: who forges one gets a page that ?limit= would show as well. */
+static void make_token(char out[TOKEN_BYTES], struct request *req, int64_t last_id)
 {
-    char token[32];
-    snprintf(token, sizeof token, "p%" PRIx64, (uint64_t)last_id);
+    char text[600];
+    int n = snprintf(text, sizeof text, "page %s %" PRIx64, request_path(req), (uint64_t)last_id);
+    n = n < (int)sizeof text ? n : (int)sizeof text - 1;
+    snprintf(out, TOKEN_BYTES, "%" PRIx64 "-%016" PRIx64, (uint64_t)last_id,
+             (uint64_t)XXH3_64bits(text, (size_t)n));
+}
+
+json_t *format_token(struct request *req, int64_t last_id)
+{
+    char token[TOKEN_BYTES];
+    make_token(token, req, last_id);
     return json_string(token);
 }
 
-bool parse_token(const char *token, int64_t *last_id)
+static bool parse_token(struct request *req, const char *token, int64_t *last_id)
 {
-    if (token[0] != 'p' || strspn(token + 1, "0123456789abcdef") != strlen(token + 1) ||
-        strlen(token) < 2 || strlen(token) > 16)
-        return false;
-    *last_id = (int64_t)strtoull(token + 1, NULL, 16);
-    return *last_id > 0;
+    char good[TOKEN_BYTES];
+    *last_id = (int64_t)strtoull(token, NULL, 16);
+    make_token(good, req, *last_id);
+    return *last_id > 0 && strcmp(token, good) == 0;
 }
 
 bool parse_id(const char *text, int64_t *id)
@@ -64,20 +77,20 @@ bool parse_id(const char *text, int64_t *id)
     return *id > 0;
 }
 
-bool format_page(struct request *req, int64_t *before_id, int *limit)
+bool format_page(struct request *req, int64_t *last_id, int *limit)
 {
     const char *token = request_query(req, "page_token");
     const char *wanted = request_query(req, "limit");
     int64_t number = PAGE_DEFAULT;
-    *before_id = 0;
+    *last_id = 0;
     if (wanted && (!parse_id(wanted, &number) || number > PAGE_MAX)) {
         reply_problem(req, 400, "bad_query", "'limit' must be a whole number from 1 to %d.",
                       PAGE_MAX);
         return false;
     }
-    if (token && !parse_token(token, before_id)) {
+    if (token && !parse_token(req, token, last_id)) {
         reply_problem(req, 400, "bad_page_token",
-                      "'page_token' must be the next_page_token of an earlier reply.");
+                      "'page_token' must be the next_page_token that this list gave before.");
         return false;
     }
     *limit = (int)number;

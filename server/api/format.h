@@ -19,15 +19,15 @@ json_t *format_id(int64_t id);
 /* A text or null. New reference. */
 json_t *format_text(const char *text);
 
-/* Page tokens are opaque to clients; here they carry the last id of the page before. */
-json_t *format_token(int64_t last_id);
-bool parse_token(const char *token, int64_t *last_id);
 /* A whole decimal number from 1 on, as path parameters hold. */
 bool parse_id(const char *text, int64_t *id);
 
 struct request;
-/* The query parameters limit and page_token. On a bad one replies 400 and returns
- * false. */
-bool format_page(struct request *req, int64_t *before_id, int *limit);
+/* Page tokens are opaque to clients; here they carry the last id (from 1 on) of the page before, of
+ * this list alone. New reference. */
+json_t *format_token(struct request *req, int64_t last_id);
+/* The query parameters limit and page_token; last_id is 0 for the first page. On a bad one replies
+ * 400 and returns false. */
+bool format_page(struct request *req, int64_t *last_id, int *limit);
 
 #endif

@@ -235,7 +235,10 @@ void api_history_get(struct request *req)
 void api_classes_list(struct request *req)
 {
     struct class_row *classes;
-    int count;
+    int64_t shown; /* on the pages before */
+    int count, limit;
+    if (!format_page(req, &shown, &limit))
+        return;
     int err = classes_list(db_reader(request_app(req)->db), &classes, &count);
     if (err) {
         reply_problem(req, 500, "internal_error", "The classes cannot be read: %s. See the log.",
@@ -243,12 +246,14 @@ void api_classes_list(struct request *req)
         return;
     }
     json_t *list = json_array();
-    for (int i = 0; i < count; i++)
+    int end = count - shown > limit ? (int)shown + limit : count;
+    for (int i = shown < count ? (int)shown : count; i < end; i++)
         json_array_append_new(
             list, json_pack("{s:i, s:s, s:I, s:i, s:I}", "index", classes[i].class_index, "name",
                             classes[i].name, "since_version",
                             (json_int_t)classes[i].since_version, "step", classes[i].step,
                             "test_images", (json_int_t)classes[i].test_images));
     free(classes);
-    reply_json(req, 200, json_pack("{s:o}", "classes", list));
+    json_t *next = end < count ? format_token(req, end) : json_null();
+    reply_json(req, 200, json_pack("{s:o, s:o}", "classes", list, "next_page_token", next));
 }

@@ -389,7 +389,7 @@ void api_jobs_list(struct request *req)
     json_t *list = json_array();
     for (int i = 0; i < shown; i++)
         json_array_append_new(list, job_json(app, &jobs[i]));
-    json_t *next = count > limit ? format_token(jobs[shown - 1].id) : json_null();
+    json_t *next = count > limit ? format_token(req, jobs[shown - 1].id) : json_null();
     jobs_release(jobs, count);
     reply_json(req, 200, json_pack("{s:o, s:o}", "jobs", list, "next_page_token", next));
 }

@@ -76,7 +76,7 @@ static void reply_list(struct request *req, const char *key, version_json_fn to_
     json_t *list = json_array();
     for (int i = 0; i < shown; i++)
         json_array_append_new(list, to_json(&versions[i], classes, class_count));
-    json_t *next = count > limit ? format_token(versions[shown - 1].version) : json_null();
+    json_t *next = count > limit ? format_token(req, versions[shown - 1].version) : json_null();
     reply_json(req, 200, json_pack("{s:o, s:o}", key, list, "next_page_token", next));
 out:
     free(versions);

@@ -70,17 +70,28 @@ void api_tokens_list(struct request *req)
 {
     reply_header(req, "Cache-Control", "no-store");
     struct token *tokens = malloc(TOKENS_MAX * sizeof *tokens);
-    int count = 0;
+    int64_t last_id;
+    int count = 0, limit;
+    if (!format_page(req, &last_id, &limit)) {
+        free(tokens);
+        return;
+    }
     int err = tokens ? tokens_list(db_reader(request_app(req)->db), tokens, &count) : ERR_NOMEM;
     json_t *list = json_array();
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    while (i < count && tokens[i].id <= last_id)
+        i++;
+    int end = count - i > limit ? i + limit : count;
+    for (; i < end; i++)
         json_array_append_new(list, token_json(&tokens[i]));
+    json_t *next = end < count ? format_token(req, tokens[end - 1].id) : json_null();
     free(tokens);
     if (err) {
         json_decref(list);
+        json_decref(next);
         reply_failed(req, err);
     } else {
-        reply_json(req, 200, json_pack("{s:o}", "tokens", list));
+        reply_json(req, 200, json_pack("{s:o, s:o}", "tokens", list, "next_page_token", next));
     }
 }
 

@@ -43,7 +43,7 @@ def test_without_a_token_everything_is_open(api):
     session = api.get("/api/v1/session").json()
     assert session == {"required": False, "scope": "admin", "expires": None}
     assert api.get("/api/v1/jobs", headers=bearer(UNKNOWN)).status_code == 200
-    assert api.get("/api/v1/tokens").json() == {"tokens": []}
+    assert api.get("/api/v1/tokens").json() == {"tokens": [], "next_page_token": None}
 
 
 def test_the_first_token_must_be_admin(api):
@@ -56,7 +56,7 @@ def test_the_first_token_must_be_admin(api):
                                   {"scope": "admin", "name": "é"}, {"scope": "admin", "hash": "00"}, []])
 def test_bad_fields(api, body):
     api.refused(api.post("/api/v1/tokens", json=body), 422, "bad_field")
-    assert api.get("/api/v1/tokens").json() == {"tokens": []}
+    assert api.get("/api/v1/tokens").json() == {"tokens": [], "next_page_token": None}
 
 
 def test_bad_json(api):
@@ -70,7 +70,7 @@ def test_a_token_is_shown_once_and_kept_as_a_hash(api, daemon, tokens):
     admin, _ = tokens
     assert TOKEN.match(admin["token"])
     listed = api.get("/api/v1/tokens", headers=bearer(admin["token"])).text
-    assert "token\":" not in listed.replace("\"tokens\":", "")
+    assert "\"token\":" not in listed and admin["token"] not in listed
     assert [t["name"] for t in json.loads(listed)["tokens"]] == ["the first", "camera 1"]
     daemon.stop()
     for path in daemon.data_dir.rglob("*"):
@@ -199,7 +199,7 @@ def test_there_is_an_end_to_tokens(api, daemon, tokens):
                        [(f"{i:064x}",) for i in range(254)])
     daemon.start()
     key = bearer(tokens[0]["token"])
-    assert len(api.get("/api/v1/tokens", headers=key).json()["tokens"]) == 256
+    assert len(api.get("/api/v1/tokens?limit=1000", headers=key).json()["tokens"]) == 256
     api.refused(api.post("/api/v1/tokens", json={"scope": "admin"}, headers=key), 409, "too_many_tokens")
 
 
