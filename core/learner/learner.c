@@ -136,12 +136,13 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | %d %d %d %d %d "
-        "%llx %llx %llx",
+        "%d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | "
+        "%d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
-        o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve, (int)o->arch, o->blocks,
-        o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay, (int)o->sgd.schedule,
-        o->lr_later, o->view.pad, o->view.flip, o->prune_keep, o->prune_epochs,
+        (int)o->precision, o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve,
+        (int)o->arch, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
+        o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
+        o->prune_keep, o->prune_epochs,
         (unsigned long long)o->seed, job->classes, d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
         (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
@@ -159,7 +160,10 @@ static int prepare_workspace(struct learner *l)
     l->labels = malloc((size_t)batch * sizeof *l->labels);
     if (!l->velocity || !l->order || !l->labels)
         return ERR_NOMEM;
-    return train_new(&l->train, l->model->net, l->gang, batch, l->job->command);
+    int err = resnet_new(&l->net, &l->model->net->spec, l->isa);
+    if (!err)
+        err = resnet_set_precision(l->net, o->precision);
+    return err ? err : train_new(&l->train, l->net, l->gang, batch, l->job->command);
 }
 
 /* A second model like l->model, for the pruned copy. */
@@ -250,7 +254,7 @@ static int distil(struct learner *l)
     if (o->method != METHOD_M2KD || !l->job->base)
         return 0;
     return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers,
-                        o->teachers_per_image, o->gang, o->batch, l->isa);
+                        o->teachers_per_image, o->gang, o->batch, l->isa, o->precision);
 }
 
 static float initial_rate(const struct learner *l)
@@ -373,7 +377,7 @@ static int prune(struct learner *l)
     if (err)
         return err;
     snapshot_round(net, l->mask, l->pruned->params);
-    train_free(l->train); /* its network may go */
+    train_free(l->train); /* the largest part of the memory, which what is left to do wants */
     l->train = NULL;
     err = drop_reserve(l, &l->model);
     if (!err)
@@ -440,6 +444,7 @@ static int publish(struct learner *l, struct learner_result *r)
 static void learner_release(struct learner *l)
 {
     train_free(l->train);
+    resnet_free(l->net);
     teachers_free(l->teachers);
     model_release(l->model);
     model_release(l->pruned);

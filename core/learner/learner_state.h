@@ -15,6 +15,7 @@ struct learner {
     struct gang *gang;
     struct model *model;       /* what is being learned: first the dense model, then ... */
     struct model *pruned;      /* ... its pruned copy */
+    struct resnet *net;        /* of the same shape, in the precision of training */
     struct train *train;
     struct teachers *teachers; /* NULL without distillation */
     float *velocity;           /* (params.count) */

@@ -24,6 +24,7 @@ void learner_options_default(struct learner_options *o)
         .view = {.pad = 4, .flip = true},
         .prune_keep = 0.25f,
         .prune_epochs = 2,
+        .precision = CONV_FP32,
         .seed = 1,
         .gang = 1,
     };
@@ -61,6 +62,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"pad", o->view.pad, 0, 64},
         {"prune.keep", o->prune_keep, 0.001, 1},
         {"prune.epochs", o->prune_epochs, 0, 1000},
+        {"precision", conv_precision_available(o->precision, conv_isa_best()), 1, 1},
         {"gang", o->gang, 1, 256},
         {"nice_level", o->nice_level, 0, 19},
     };

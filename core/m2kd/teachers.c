@@ -23,7 +23,7 @@ struct teachers {
 enum { CHUNK = 16 }; /* images a teacher sees at a time */
 
 static int load_teacher(struct teacher *teacher, const char *path, int step, bool teaches_all,
-                        enum conv_isa isa)
+                        enum conv_isa isa, enum conv_precision precision)
 {
     struct model *m;
     int err = snapshot_load(&m, path, isa);
@@ -36,7 +36,9 @@ static int load_teacher(struct teacher *teacher, const char *path, int step, boo
     model_step_classes(m, step, &teacher->first, &teacher->end);
     if (teaches_all)
         teacher->first = 0;
-    err = frozen_new(&teacher->frozen, m);
+    err = resnet_set_precision(m->net, precision);
+    if (!err)
+        err = frozen_new(&teacher->frozen, m);
 out:
     model_release(m);
     return err;
@@ -90,7 +92,7 @@ static int alloc_rows(struct teachers *t, int batch_max)
 
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa)
+                 enum conv_isa isa, enum conv_precision precision)
 {
     struct teachers *t = calloc(1, sizeof *t);
     if (!t)
@@ -103,7 +105,8 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
     if (!t->each)
         goto fail;
     for (int i = 0; i < t->count; i++) {
-        err = load_teacher(&t->each[i], paths[skip + i], skip + i, which == TEACHERS_LAST, isa);
+        err = load_teacher(&t->each[i], paths[skip + i], skip + i, which == TEACHERS_LAST, isa,
+                           precision);
         if (err)
             goto fail;
     }

@@ -46,12 +46,12 @@ static int freeze_layer(struct frozen *f, int index)
     struct frozen_layer *out = &f->layers[index];
     int c = l->conv.cout;
     float inv[NORM_MAX_CHANNELS];
-    out->packed = arena_alloc(&f->arena, conv_packed_floats(&l->conv), sizeof(float));
+    out->packed = arena_alloc(&f->arena, conv_packed_floats(&l->conv, CONV_FORWARD), sizeof(float));
     out->scale = arena_alloc(&f->arena, (size_t)c, sizeof(float));
     out->shift = arena_alloc(&f->arena, (size_t)c, sizeof(float));
     if (!out->packed || !out->scale || !out->shift)
         return ERR_NOMEM;
-    conv_pack(&l->conv, p + e[l->weight].offset, out->packed);
+    conv_pack(&l->conv, CONV_FORWARD, p + e[l->weight].offset, out->packed);
     for (int i = 0; i < c; i++)
         inv[i] = 1.0f / sqrtf(p[e[l->var].offset + i] + NORM_EPSILON);
     norm_affine(c, p + e[l->gamma].offset, p + e[l->beta].offset, p + e[l->mean].offset, inv,

@@ -254,6 +254,7 @@ int resnet_new(struct resnet **out, const struct resnet_spec *spec, enum conv_is
     if (!net)
         return ERR_NOMEM;
     net->spec = *spec;
+    net->isa = isa;
     net->blocks = calloc(1 + blocks, sizeof *net->blocks);
     net->layers = calloc(layers, sizeof *net->layers);
     net->params.entries =
@@ -269,6 +270,19 @@ int resnet_new(struct resnet **out, const struct resnet_spec *spec, enum conv_is
 fail:
     resnet_free(net);
     return err;
+}
+
+int resnet_set_precision(struct resnet *net, enum conv_precision precision)
+{
+    if (!conv_precision_available(precision, net->isa))
+        return ERR_INVALID;
+    for (int i = 0; i < net->layer_count; i++) {
+        struct conv *c = &net->layers[i].conv;
+        int err = conv_init(c, c->h, c->w, c->cin, c->cout, c->k, c->stride, net->isa, precision);
+        if (err)
+            return err;
+    }
+    return 0;
 }
 
 void resnet_free(struct resnet *net)

@@ -75,6 +75,7 @@ struct resnet_block {
 
 struct resnet {
     struct resnet_spec spec;
+    enum conv_isa isa;
     struct param_table params;
     struct resnet_layer *layers; /* forward order: stem; conv1, conv2, projection of each block */
     struct resnet_block *blocks; /* forward order; [0] is the stem */
@@ -88,6 +89,10 @@ struct resnet {
 /* Errors: ERR_INVALID (spec out of range, isa not available), ERR_NOMEM. */
 int resnet_new(struct resnet **out, const struct resnet_spec *spec, enum conv_isa isa);
 void resnet_free(struct resnet *net);
+
+/* Has the convolutions computed in this precision; parameters stay fp32. Before anything is made of the network
+ * (train.h, frozen.h). It begins in CONV_FP32. Errors: ERR_INVALID (not available on this CPU). */
+int resnet_set_precision(struct resnet *net, enum conv_precision precision);
 
 /* Whether there is such a network: `blocks` in the range of `arch`. */
 bool resnet_exists(enum resnet_arch arch, int blocks);

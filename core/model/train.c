@@ -11,6 +11,8 @@
 
 /* ---- set-up ---- */
 
+enum { KEEP_EVERY = 6 };
+
 /* Index of the padded buffer of this shape, added when new. */
 static int pad_index(struct train *t, enum pad_role role, int h, int w, int c, int pad,
                      size_t floats)
@@ -56,21 +58,29 @@ static int alloc_layer(struct train *t, int index)
     int pad = c->k / 2;
     s->xpad = pad_index(t, PAD_INPUT, c->h, c->w, c->cin, pad, conv_xpad_floats(c));
     s->dypad = pad_index(t, PAD_GRADIENT, c->oh, c->ow, c->cout, pad, conv_dypad_floats(c));
-    s->packed = floats(t, conv_packed_floats(c));
+    size_t forward = conv_packed_floats(c, CONV_FORWARD);
+    size_t data = conv_packed_floats(c, CONV_BACKWARD_DATA);
+    s->packed = floats(t, forward > data ? forward : data);
     s->y = floats(t, (size_t)t->batch_max * resnet_layer_floats(l));
     if (!s->packed || !s->y)
         return ERR_NOMEM;
     return alloc_norm(t, s, c->cout);
 }
 
-static int alloc_member(struct train *t, struct member_state *m, size_t image, size_t scratch)
+static int alloc_member(struct train *t, struct member_state *m, size_t image, size_t scratch,
+                        const size_t sums[2])
 {
     m->dx = floats(t, image);
     m->side = floats(t, image);
+    m->remade = floats(t, image);
     m->scratch = floats(t, scratch);
+    m->sums[0] = floats(t, sums[0]);
+    m->sums[1] = floats(t, sums[1]);
     m->gradient = floats(t, t->net->params.trained_count);
-    if (!m->dx || !m->side || !m->scratch || !m->gradient)
+    if (!m->dx || !m->side || !m->remade || !m->scratch || !m->sums[0] || !m->sums[1] || !m->gradient)
         return ERR_NOMEM;
+    memset(m->sums[0], 0, sums[0] * sizeof(float));
+    memset(m->sums[1], 0, sums[1] * sizeof(float));
     memset(m->gradient, 0, t->net->params.trained_count * sizeof(float));
     for (int i = 0; i < t->pad_count; i++) {
         m->pads[i] = floats(t, t->pads[i].floats);
@@ -96,11 +106,24 @@ static int alloc_heads(struct train *t)
     return 0;
 }
 
+/*
+ * Whether the output of a block is kept from forward to backward. Inside a stage it is not: it is
+ * one multiply-add and one addition a value away from y and the block below, so making it again,
+ * image by image, costs little and saves a fifth of the memory. KEEP_EVERY bounds the blocks that
+ * are made again one on top of the other.
+ */
+static bool output_kept(const struct resnet_block *b)
+{
+    return b->head >= 0 || b->max_pool || b->place % KEEP_EVERY == KEEP_EVERY - 1;
+}
+
 static int alloc_blocks(struct train *t)
 {
     const struct resnet *net = t->net;
     size_t n = (size_t)t->batch_max;
     for (int k = 0; k < net->block_count; k++) {
+        if (!output_kept(&net->blocks[k]))
+            continue;
         t->blocks[k] = floats(t, n * resnet_block_floats(&net->blocks[k]));
         if (!t->blocks[k])
             return ERR_NOMEM;
@@ -115,7 +138,7 @@ static int alloc_all(struct train *t)
 {
     const struct resnet *net = t->net;
     const struct resnet_spec *spec = &net->spec;
-    size_t n = (size_t)t->batch_max, image = 0, scratch = 16;
+    size_t n = (size_t)t->batch_max, image = 0, scratch = 16, sums[2] = {16, 16};
     for (int i = 0; i < net->layer_count; i++) {
         const struct conv *c = &net->layers[i].conv;
         size_t in = (size_t)c->h * c->w * c->cin, out = resnet_layer_floats(&net->layers[i]);
@@ -123,6 +146,9 @@ static int alloc_all(struct train *t)
         image = image > out ? image : out;
         if (scratch < conv_scratch_floats(c))
             scratch = conv_scratch_floats(c);
+        size_t *layer_sums = &sums[net->layers[i].role == LAYER_PROJECTION];
+        if (*layer_sums < conv_sums_floats(c))
+            *layer_sums = conv_sums_floats(c);
         if (alloc_layer(t, i))
             return ERR_NOMEM;
     }
@@ -131,7 +157,7 @@ static int alloc_all(struct train *t)
     if (!t->input || !t->gradient || alloc_blocks(t))
         return ERR_NOMEM;
     for (int m = 0; m < t->gang_size; m++)
-        if (alloc_member(t, &t->members[m], image, scratch))
+        if (alloc_member(t, &t->members[m], image, scratch, sums))
             return ERR_NOMEM;
     return alloc_heads(t);
 }

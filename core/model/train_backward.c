@@ -41,8 +41,8 @@ static void finish_backward(struct train *t, int member, int n, int layer, const
                          member ? NULL : gradient + entries[l->beta].offset);
 }
 
-/* Gradient through one convolution for image i: fills dypad from (dz, y), adds to the weights' gradient and, unless
- * dx is NULL, leaves the gradient of the input there. */
+/* Gradient through one convolution for image i: fills dypad from (dz, y), adds to the sums of the weights' gradient
+ * and, unless dx is NULL, leaves the gradient of the input there. */
 static void backward_conv(struct train *t, int member, int layer, int i, const float *dz,
                           float *dx)
 {
@@ -57,7 +57,16 @@ static void backward_conv(struct train *t, int member, int layer, int i, const f
     if (dx)
         conv_backward_data(c, dypad, s->packed, dx, me->scratch);
     conv_backward_weights(c, fill_xpad(t, member, layer, i), dypad,
-                          me->gradient + t->net->params.entries[l->weight].offset, me->scratch);
+                          me->sums[l->role == LAYER_PROJECTION], me->scratch);
+}
+
+/* After the last image of a layer. */
+static void finish_conv(struct train *t, int member, int layer)
+{
+    const struct resnet_layer *l = &t->net->layers[layer];
+    struct member_state *me = &t->members[member];
+    conv_finish_weights(&l->conv, me->sums[l->role == LAYER_PROJECTION],
+                        me->gradient + t->net->params.entries[l->weight].offset);
 }
 
 static void clear_backward_sums(struct train *t, int member, int layer)
@@ -68,9 +77,10 @@ static void clear_backward_sums(struct train *t, int member, int layer)
 
 /*
  * Gradients need no memory of their own. The gradient dz before the ReLU of block k's output takes
- * the place of that output a, image by image, as a is last read right then; the gradient inside the
- * block takes the place of the second convolution's output y, which is dead once its own
- * gradient is through.
+ * the place of that output a, image by image, as a is last read right then; where a is not kept, it
+ * takes the place of the first y of the block above, which has the same shape and is dead by then.
+ * The gradient inside the block takes the place of the second convolution's output y, which is dead
+ * once its own gradient is through.
  */
 static float *image_dz_inner(struct train *t, int k, int i)
 {
@@ -79,7 +89,7 @@ static float *image_dz_inner(struct train *t, int k, int i)
 
 static float *image_dz_block(struct train *t, int k, int i)
 {
-    return image_block(t, k, i);
+    return t->blocks[k] ? image_block(t, k, i) : image_y(t, t->net->blocks[k + 1].first, i);
 }
 
 static void clear_block_sums(struct train *t, int member, int k)
@@ -108,7 +118,7 @@ static void reopen_block(struct train *t, int member, int k, int i)
         pool_max_pick(c->oh, c->ow, c->cout, y, image_winners(t, i), me->side);
         y = me->side;
     }
-    norm_relu_backward(pixels, b->channels, me->dx, image_block(t, k, i), y,
+    norm_relu_backward(pixels, b->channels, me->dx, block_output(t, member, k, i), y,
                        t->layers[b->last].norm[member].mean, dz, sum, sum + b->channels);
     if (b->projection < 0)
         return;
@@ -156,6 +166,7 @@ static void backward_inner(struct train *t, int member, int lo, int hi, int k)
         norm_relu_backward_recompute(pixels, c, dx, image_y(t, b->first, i), v->scale, v->shift,
                                      v->mean, image_dz_inner(t, k, i), sum, sum + c);
     }
+    finish_conv(t, member, b->last);
 }
 
 static void add_image(size_t size, const float *from, float *to)
@@ -199,6 +210,9 @@ static void backward_outer(struct train *t, int member, int lo, int hi, int k)
         add_head_gradient(t, member, k - 1, i);
         reopen_block(t, member, k - 1, i);
     }
+    finish_conv(t, member, t->net->blocks[k].first);
+    if (t->net->blocks[k].projection >= 0)
+        finish_conv(t, member, t->net->blocks[k].projection);
 }
 
 static void backward_stem(struct train *t, int member, int lo, int hi)
@@ -215,6 +229,7 @@ static void backward_stem(struct train *t, int member, int lo, int hi)
         }
         backward_conv(t, member, b->last, i, dz, NULL);
     }
+    finish_conv(t, member, b->last);
 }
 
 /* Adds the members' gradients in member order, each member its range, and clears them for the next step. */
@@ -262,11 +277,15 @@ static int backward_blocks(struct train *t, int member, int n, int lo, int hi, c
 int train_backward(struct train *t, int member, int n, const float *params)
 {
     int lo, hi;
+    int err = train_sync(t, member);
+    if (err)
+        return err;
+    pack_weights(t, member, CONV_BACKWARD_DATA, params);
     train_slice(t, n, member, &lo, &hi);
     if (hi > lo)
         backward_heads(t, member, lo, hi, params);
     backward_features(t, member, lo, hi);
-    int err = backward_blocks(t, member, n, lo, hi, params);
+    err = backward_blocks(t, member, n, lo, hi, params);
     if (!err) {
         finish_backward(t, member, n, 0, params);
         backward_stem(t, member, lo, hi);

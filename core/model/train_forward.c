@@ -11,13 +11,13 @@
 
 #define RUNNING_MOMENTUM 0.1f
 
-static void pack_weights(struct train *t, int member, const float *params)
+void pack_weights(struct train *t, int member, enum conv_pass pass, const float *params)
 {
     int lo, hi;
     gang_slice(t->net->layer_count, member, t->gang_size, &lo, &hi);
     for (int i = lo; i < hi; i++) {
         const struct resnet_layer *l = &t->net->layers[i];
-        conv_pack(&l->conv, params + t->net->params.entries[l->weight].offset,
+        conv_pack(&l->conv, pass, params + t->net->params.entries[l->weight].offset,
                   t->layers[i].packed);
     }
 }
@@ -48,15 +48,15 @@ static void finish_statistics(struct train *t, int member, int n, int layer, flo
 }
 
 /* Output of the stem for image i, from the outputs y of its convolution. */
-static void close_stem(struct train *t, int member, int i)
+static void make_stem(struct train *t, int member, int i, float *a)
 {
     const struct resnet_block *b = &t->net->blocks[0];
     const struct conv *c = &t->net->layers[b->last].conv;
     const struct norm_vectors *v = &t->layers[b->last].norm[member];
-    float *a = b->max_pool ? t->members[member].side : image_block(t, 0, i);
-    norm_relu(c->oh * c->ow, c->cout, image_y(t, b->last, i), v->scale, v->shift, a);
+    float *full = b->max_pool ? t->members[member].side : a;
+    norm_relu(c->oh * c->ow, c->cout, image_y(t, b->last, i), v->scale, v->shift, full);
     if (b->max_pool)
-        pool_max(c->oh, c->ow, c->cout, a, image_block(t, 0, i), image_winners(t, i));
+        pool_max(c->oh, c->ow, c->cout, full, a, image_winners(t, i));
 }
 
 /* What block k > 0 adds to its second batch norm. Borrowed. */
@@ -64,7 +64,7 @@ static const float *block_shortcut(struct train *t, int member, int k, int i)
 {
     const struct resnet_block *b = &t->net->blocks[k];
     const struct conv *c1 = &t->net->layers[b->first].conv;
-    const float *in = image_block(t, k - 1, i);
+    const float *in = block_output(t, member, k - 1, i);
     float *side = t->members[member].side;
     const struct norm_vectors *v;
     switch (b->shortcut) {
@@ -83,20 +83,41 @@ static const float *block_shortcut(struct train *t, int member, int k, int i)
     return side;
 }
 
-/* Output a of block k for image i, from the outputs y of its last convolution; and its head's features. */
-static void close_block(struct train *t, int member, int k, int i)
+/* Output a of block k for image i, from the outputs y of its last convolution and the block below. */
+static void make_output(struct train *t, int member, int k, int i, float *a)
 {
     const struct resnet_block *b = &t->net->blocks[k];
     const struct norm_vectors *v = &t->layers[b->last].norm[member];
-    int pixels = b->height * b->width, c = b->channels;
-    float *a = image_block(t, k, i);
     if (k == 0)
-        close_stem(t, member, i);
+        make_stem(t, member, i, a);
     else
-        norm_add_relu(pixels, c, image_y(t, b->last, i), v->scale, v->shift,
-                      block_shortcut(t, member, k, i), a);
+        norm_add_relu(b->height * b->width, b->channels, image_y(t, b->last, i), v->scale,
+                      v->shift, block_shortcut(t, member, k, i), a);
+}
+
+const float *block_output(struct train *t, int member, int k, int i)
+{
+    struct member_state *me = &t->members[member];
+    if (t->blocks[k])
+        return image_block(t, k, i);
+    if (me->remade_block != k || me->remade_image != i) {
+        make_output(t, member, k, i, me->remade); /* on top of the block below, in the same place */
+        me->remade_block = k;
+        me->remade_image = i;
+    }
+    return me->remade;
+}
+
+/* What is kept of block k's output for image i: the output itself, or its head's features. */
+static void close_block(struct train *t, int member, int k, int i)
+{
+    const struct resnet_block *b = &t->net->blocks[k];
+    if (!t->blocks[k])
+        return;
+    make_output(t, member, k, i, image_block(t, k, i));
     if (b->head >= 0)
-        pool_average(pixels, c, a, t->features[b->head] + (size_t)i * c);
+        pool_average(b->height * b->width, b->channels, image_block(t, k, i),
+                     t->features[b->head] + (size_t)i * b->channels);
 }
 
 float *fill_xpad(struct train *t, int member, int layer, int i)
@@ -112,7 +133,7 @@ float *fill_xpad(struct train *t, int member, int layer, int i)
         break;
     case LAYER_CONV1:
     case LAYER_PROJECTION:
-        norm_copy_pad(c->h, c->w, c->cin, pad, image_block(t, l->block - 1, i), xpad);
+        norm_copy_pad(c->h, c->w, c->cin, pad, block_output(t, member, l->block - 1, i), xpad);
         break;
     case LAYER_CONV2:
         norm_relu_pad(c->h, c->w, c->cin, pad, image_y(t, inner, i), v->scale, v->shift, xpad);
@@ -192,7 +213,8 @@ int train_forward(struct train *t, int member, int n, float *params)
 {
     int lo, hi, err, top = t->net->block_count - 1;
     train_slice(t, n, member, &lo, &hi);
-    pack_weights(t, member, params);
+    t->members[member].remade_block = -1; /* of another batch */
+    pack_weights(t, member, CONV_FORWARD, params);
     err = train_sync(t, member);
     for (int k = 0; !err && k <= top; k++)
         err = forward_block(t, member, n, lo, hi, k, params);

@@ -37,7 +37,11 @@ struct member_state {
     float *pads[MAX_PADS];
     float *dx;        /* gradient of one image, unpadded */
     float *side;      /* one image beside the main path: of the shortcut, of the max pooling */
+    float *remade;    /* output of block remade_block for image remade_image, when it is not kept */
+    int remade_block, remade_image;
     float *scratch;   /* of the convolutions */
+    float *sums[2];   /* of the weights' gradient of the layer at hand, and of a projection beside
+                       * it; zero between layers */
     float *gradient;  /* this member's share, trained_count floats */
     int sync_count;   /* barriers passed */
 };
@@ -53,7 +57,8 @@ struct train {
     struct pad_shape pads[MAX_PADS];
     int pad_count;
     float *input;                    /* (batch, h, w, c) */
-    float **blocks;                  /* (net->block_count) outputs a, (batch, pixels, channels) each */
+    float **blocks;                  /* (net->block_count) outputs a, (batch, pixels, channels) each;
+                                      * NULL where they are made again instead of kept */
     uint8_t *winners;                /* of the stem's max pooling, or NULL */
     float *features[RESNET_MAX_HEADS], *dfeatures[RESNET_MAX_HEADS];
     float *logits[RESNET_MAX_HEADS], *dlogits[RESNET_MAX_HEADS];
@@ -66,7 +71,7 @@ static inline float *image_y(struct train *t, int layer, int i)
     return t->layers[layer].y + (size_t)i * resnet_layer_floats(&t->net->layers[layer]);
 }
 
-/* Output of block k (0 = stem). */
+/* Output of block k (0 = stem) where it is kept; block_output gets it in any case. */
 static inline float *image_block(struct train *t, int k, int i)
 {
     return t->blocks[k] + (size_t)i * resnet_block_floats(&t->net->blocks[k]);
@@ -92,6 +97,13 @@ int train_sync(struct train *t, int member);
 
 /* Adds the members' partial sums of one kind in member order. */
 void total_sums(struct train *t, int layer, int which, double *total);
+
+/* Packs this member's share of the layers for one pass. All share the memory: a barrier before, as others may still be
+ * in another pass, and one after. */
+void pack_weights(struct train *t, int member, enum conv_pass pass, const float *params);
+
+/* Output of block k for image i, kept or made again from the y of its layers; borrowed until the member asks for another. */
+const float *block_output(struct train *t, int member, int k, int i);
 
 /* Fills and returns the padded input of `layer` for image i: the network's input, the output of the
  * block below, or what the batch norm and ReLU inside the block make of y. */

@@ -3,6 +3,8 @@
  */
 #include "core/nn/conv.h"
 
+#include <string.h>
+
 #include "core/err.h"
 #include "core/nn/conv_kernels.h"
 
@@ -20,10 +22,19 @@ static const struct conv_kernels *const isa_kernels[CONV_ISA_COUNT] = {
 #endif
 };
 
+static const struct conv_transforms *const isa_transforms[CONV_ISA_COUNT] = {
+    [CONV_ISA_BASELINE] = &conv_transforms_baseline,
+#if defined(__x86_64__)
+    [CONV_ISA_AVX2] = &conv_transforms_avx2,
+    [CONV_ISA_AVX512] = &conv_transforms_avx512,
+#endif
+};
+
 static const char *const algorithm_names[CONV_ALGORITHM_COUNT] = {
     [CONV_ALGORITHM_IM2COL] = "im2col",
     [CONV_ALGORITHM_DIRECT] = "direct",
     [CONV_ALGORITHM_BF16] = "bf16",
+    [CONV_ALGORITHM_WINOGRAD] = "winograd",
 };
 
 static const struct conv_method *const methods[CONV_ALGORITHM_COUNT] = {
@@ -32,6 +43,7 @@ static const struct conv_method *const methods[CONV_ALGORITHM_COUNT] = {
 #if defined(__x86_64__)
     [CONV_ALGORITHM_BF16] = &conv_bf16,
 #endif
+    [CONV_ALGORITHM_WINOGRAD] = &conv_winograd,
 };
 
 enum conv_isa conv_isa_best(void)
@@ -85,6 +97,17 @@ int conv_choose(struct conv *c, enum conv_pass pass, enum conv_algorithm algorit
     return 0;
 }
 
+/* Winograd in fp32 is also faster than bf16 wherever it pays. */
+static void choose_fastest(struct conv *c, enum conv_pass pass, enum conv_precision precision)
+{
+    if (conv_winograd_pays(c) && conv_choose(c, pass, CONV_ALGORITHM_WINOGRAD) == 0)
+        return;
+    if (precision == CONV_BF16 && conv_choose(c, pass, CONV_ALGORITHM_BF16) == 0)
+        return;
+    if (conv_choose(c, pass, CONV_ALGORITHM_DIRECT))
+        c->algorithms[pass] = CONV_ALGORITHM_IM2COL;
+}
+
 int conv_init(struct conv *c, int h, int w, int cin, int cout, int k, int stride,
               enum conv_isa isa, enum conv_precision precision)
 {
@@ -96,19 +119,21 @@ int conv_init(struct conv *c, int h, int w, int cin, int cout, int k, int stride
         .oh = (h + stride - 1) / stride,
         .ow = (w + stride - 1) / stride,
         .kernels = isa_kernels[isa],
+        .transforms = isa_transforms[isa],
     };
     for (enum conv_pass pass = 0; pass < CONV_PASS_COUNT; pass++)
-        if (precision != CONV_BF16 || conv_choose(c, pass, CONV_ALGORITHM_BF16))
-            if (conv_choose(c, pass, CONV_ALGORITHM_DIRECT))
-                c->algorithms[pass] = CONV_ALGORITHM_IM2COL;
+        choose_fastest(c, pass, precision);
     return 0;
 }
 
+/* With the slack Winograd tiles reach into, whichever algorithm is chosen. */
 static size_t padded_floats(const struct conv *c, int height, int width, int channels)
 {
-    int border = c->k / 2 * 2;
+    size_t border = (size_t)(c->k / 2 * 2);
+    size_t exact = ((size_t)height + border) * ((size_t)width + border) * (size_t)channels;
+    size_t tiled = c->k == 3 ? conv_winograd_image_floats(height, width, channels) : 0;
 
-    return (size_t)(height + border) * (size_t)(width + border) * (size_t)channels;
+    return tiled > exact ? tiled : exact;
 }
 
 size_t conv_weight_floats(const struct conv *c)
@@ -116,16 +141,9 @@ size_t conv_weight_floats(const struct conv *c)
     return (size_t)(c->k * c->k) * (size_t)c->cin * (size_t)c->cout;
 }
 
-/* Where the packed form for the data gradient starts: on a cache line of its own. */
-static size_t packed_forward_floats(const struct conv *c)
+size_t conv_packed_floats(const struct conv *c, enum conv_pass pass)
 {
-    return (method_of(c, CONV_FORWARD)->packed_floats(c, CONV_FORWARD) + 15) / 16 * 16;
-}
-
-size_t conv_packed_floats(const struct conv *c)
-{
-    return packed_forward_floats(c) +
-           method_of(c, CONV_BACKWARD_DATA)->packed_floats(c, CONV_BACKWARD_DATA);
+    return method_of(c, pass)->packed_floats(c, pass);
 }
 
 size_t conv_xpad_floats(const struct conv *c)
@@ -136,6 +154,11 @@ size_t conv_xpad_floats(const struct conv *c)
 size_t conv_dypad_floats(const struct conv *c)
 {
     return padded_floats(c, c->oh, c->ow, c->cout);
+}
+
+size_t conv_sums_floats(const struct conv *c)
+{
+    return method_of(c, CONV_BACKWARD_WEIGHTS)->sums_floats(c);
 }
 
 size_t conv_scratch_floats(const struct conv *c)
@@ -150,11 +173,9 @@ size_t conv_scratch_floats(const struct conv *c)
     return most;
 }
 
-void conv_pack(const struct conv *c, const float *w, float *packed)
+void conv_pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed)
 {
-    method_of(c, CONV_FORWARD)->pack(c, CONV_FORWARD, w, packed);
-    method_of(c, CONV_BACKWARD_DATA)
-        ->pack(c, CONV_BACKWARD_DATA, w, packed + packed_forward_floats(c));
+    method_of(c, pass)->pack(c, pass, w, packed);
 }
 
 void conv_forward(const struct conv *c, const float *xpad, const float *packed, float *y,
@@ -166,12 +187,25 @@ void conv_forward(const struct conv *c, const float *xpad, const float *packed, 
 void conv_backward_data(const struct conv *c, const float *dypad, const float *packed, float *dx,
                         float *scratch)
 {
-    method_of(c, CONV_BACKWARD_DATA)
-        ->backward_data(c, dypad, packed + packed_forward_floats(c), dx, scratch);
+    method_of(c, CONV_BACKWARD_DATA)->backward_data(c, dypad, packed, dx, scratch);
 }
 
-void conv_backward_weights(const struct conv *c, const float *xpad, const float *dypad, float *dw,
-                           float *scratch)
+void conv_backward_weights(const struct conv *c, const float *xpad, const float *dypad,
+                           float *sums, float *scratch)
 {
-    method_of(c, CONV_BACKWARD_WEIGHTS)->backward_weights(c, xpad, dypad, dw, scratch);
+    method_of(c, CONV_BACKWARD_WEIGHTS)->backward_weights(c, xpad, dypad, sums, scratch);
+}
+
+void conv_finish_weights(const struct conv *c, float *sums, float *dw)
+{
+    method_of(c, CONV_BACKWARD_WEIGHTS)->finish_weights(c, sums, dw);
+}
+
+void conv_plain_finish_weights(const struct conv *c, float *sums, float *dw)
+{
+    size_t count = conv_weight_floats(c);
+
+    for (size_t i = 0; i < count; i++)
+        dw[i] += sums[i];
+    memset(sums, 0, count * sizeof *sums);
 }

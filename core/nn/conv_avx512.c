@@ -18,6 +18,9 @@
 #define KERNELS conv_kernels_avx512
 #include "core/nn/conv_direct.inc"
 
+#define TRANSFORMS conv_transforms_avx512
+#include "core/nn/conv_winograd.inc"
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

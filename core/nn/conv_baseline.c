@@ -16,3 +16,6 @@
 #define FLOATS_2 6
 #define KERNELS conv_kernels_baseline
 #include "core/nn/conv_direct.inc"
+
+#define TRANSFORMS conv_transforms_baseline
+#include "core/nn/conv_winograd.inc"

@@ -92,7 +92,7 @@ static void backward_data(const struct conv *c, const float *dypad, const float 
 }
 
 static void backward_weights(const struct conv *c, const float *xpad, const float *dypad,
-                             float *dw, float *scratch)
+                             float *sums, float *scratch)
 {
     int p = c->k / 2, row = (c->ow + 2 * p) * c->cout, cols = (c->ow + 1) / 2;
     float *x = scratch, *dy = scratch + line_floats(conv_xpad_floats(c));
@@ -104,7 +104,7 @@ static void backward_weights(const struct conv *c, const float *xpad, const floa
                       dy + (ptrdiff_t)i * windows.y_row_step);
     windows.cols = cols;
     windows.x_col_step *= 2;
-    conv_kernels_bf16.sum_weights(&windows, x, dy, dw);
+    conv_kernels_bf16.sum_weights(&windows, x, dy, sums);
 }
 
 const struct conv_method conv_bf16 = {
@@ -114,6 +114,8 @@ const struct conv_method conv_bf16 = {
     .pack = pack,
     .forward = forward,
     .backward_data = backward_data,
+    .sums_floats = conv_weight_floats,
     .backward_weights = backward_weights,
+    .finish_weights = conv_plain_finish_weights,
 };
 #endif

@@ -162,13 +162,13 @@ static void backward_data(const struct conv *c, const float *dypad, const float 
 }
 
 static void backward_weights(const struct conv *c, const float *xpad, const float *dypad,
-                             float *dw, float *scratch)
+                             float *sums, float *scratch)
 {
     int p = c->k / 2, row = (c->ow + 2 * p) * c->cout;
     struct conv_windows windows = conv_output_windows(c, row);
 
     (void)scratch;
-    c->kernels->sum_weights(&windows, xpad, dypad + (size_t)(p * row + p * c->cout), dw);
+    c->kernels->sum_weights(&windows, xpad, dypad + (size_t)(p * row + p * c->cout), sums);
 }
 
 const struct conv_method conv_direct = {
@@ -178,5 +178,7 @@ const struct conv_method conv_direct = {
     .pack = conv_direct_pack,
     .forward = forward,
     .backward_data = backward_data,
+    .sums_floats = conv_weight_floats,
     .backward_weights = backward_weights,
+    .finish_weights = conv_plain_finish_weights,
 };

@@ -114,7 +114,7 @@ static void backward_data(const struct conv *c, const float *dypad, const float 
 }
 
 static void backward_weights(const struct conv *c, const float *xpad, const float *dypad,
-                             float *dw, float *scratch)
+                             float *sums, float *scratch)
 {
     int pixels = c->oh * c->ow, patch = patch_floats(c);
     float *dy = scratch + (size_t)pixels * (size_t)patch;
@@ -122,7 +122,7 @@ static void backward_weights(const struct conv *c, const float *xpad, const floa
     im2col(c, xpad, scratch);
     dy_unpad(c, dypad, dy);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, patch, c->cout, pixels, 1.0f, scratch,
-                patch, dy, c->cout, 1.0f, dw, c->cout);
+                patch, dy, c->cout, 1.0f, sums, c->cout);
 }
 
 const struct conv_method conv_im2col = {
@@ -132,5 +132,7 @@ const struct conv_method conv_im2col = {
     .pack = pack,
     .forward = forward,
     .backward_data = backward_data,
+    .sums_floats = conv_weight_floats,
     .backward_weights = backward_weights,
+    .finish_weights = conv_plain_finish_weights,
 };

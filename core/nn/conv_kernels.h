@@ -65,6 +65,49 @@ void conv_bf16_zip(const float *from, int pixels, int channels, int step, int di
                    float *to);
 #endif
 
+/* ---- transforms of Winograd's algorithm, in conv_winograd.c ---- */
+
+enum { CONV_WINOGRAD_TILE = 6, CONV_WINOGRAD_OUT = 4 };
+
+/* The points a and b, and 1 / N(a) and 1 / N(b). */
+#define CONV_WINOGRAD_A (2.0f / 3.0f)
+#define CONV_WINOGRAD_B 1.5f
+#define CONV_WINOGRAD_NA ((float)(1.0 / (2.0 * 4.0 / 9.0 * (4.0 / 9.0 - 9.0 / 4.0))))
+#define CONV_WINOGRAD_NB ((float)(1.0 / (2.0 * 9.0 / 4.0 * (9.0 / 4.0 - 4.0 / 9.0))))
+
+/* Some of the tiles of an image, numbered row by row. */
+struct conv_tiles {
+    int height, width, channels; /* of the image of outputs */
+    int row_floats;              /* of the image x, dy or y */
+    int per_row, first, count;
+    ptrdiff_t plane_floats;      /* between the planes of v and m: one for each point */
+};
+
+/* Where 3x3 kernels lie: distances in floats between inputs, outputs and taps, and between the
+ * planes they go to. */
+struct conv_taps {
+    int ins, outs;
+    ptrdiff_t in_step, out_step, tap_step, plane_floats;
+};
+
+struct conv_transforms {
+    /* u (point, input, output) from w, each plane in the blocks of conv_kernels.sum. */
+    void (*kernels)(const struct conv_taps *t, const float *w, float *u);
+    /* v (point, tile, channel) from a padded image. */
+    void (*input)(const struct conv_tiles *t, const float *x, float *v);
+    /* v likewise from the interior of a padded image of gradients. */
+    void (*gradient)(const struct conv_tiles *t, const float *dy, float *v);
+    /* y from m (point, tile, channel). */
+    void (*output)(const struct conv_tiles *t, const float *m, float *y);
+    /* dw (3, 3, count) += from m (point, count). */
+    void (*weights)(ptrdiff_t count, const float *m, ptrdiff_t plane_floats, float *dw);
+};
+
+extern const struct conv_transforms conv_transforms_baseline;
+#if defined(__x86_64__)
+extern const struct conv_transforms conv_transforms_avx2, conv_transforms_avx512;
+#endif
+
 /* ---- algorithms ---- */
 
 struct conv_method {
@@ -77,14 +120,25 @@ struct conv_method {
                     float *scratch);
     void (*backward_data)(const struct conv *c, const float *dypad, const float *packed,
                           float *dx, float *scratch);
+    size_t (*sums_floats)(const struct conv *c);
     void (*backward_weights)(const struct conv *c, const float *xpad, const float *dypad,
-                             float *dw, float *scratch);
+                             float *sums, float *scratch);
+    void (*finish_weights)(const struct conv *c, float *sums, float *dw);
 };
 
-extern const struct conv_method conv_im2col, conv_direct;
+extern const struct conv_method conv_im2col, conv_direct, conv_winograd;
 #if defined(__x86_64__)
 extern const struct conv_method conv_bf16;
 #endif
+
+/* Whether it is faster than the direct algorithm for this shape, if it fits. */
+bool conv_winograd_pays(const struct conv *c);
+
+/* A padded image of a 3x3 convolution with what the outermost tiles reach beyond it. */
+size_t conv_winograd_image_floats(int height, int width, int channels);
+
+/* finish_weights where sums are (K,K,Cin,Cout), as dw. */
+void conv_plain_finish_weights(const struct conv *c, float *sums, float *dw);
 
 /* The direct passes of conv.h on given kernels; conv_direct_backward_weights_of takes a grid
  * from conv_output_windows. */

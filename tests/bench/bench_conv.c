@@ -19,7 +19,7 @@ enum { RUNS = 9, IMAGES = 2 };
 static const double RUN_FLOP = 1e9;
 
 struct buffers {
-    float *x[IMAGES], *dy[IMAGES], *w, *packed, *y, *dx, *dw, *scratch;
+    float *x[IMAGES], *dy[IMAGES], *w, *packed[2], *y, *dx, *sums, *scratch;
 };
 
 static double now_s(void)
@@ -48,12 +48,14 @@ static void buffers_init(struct buffers *b, const struct conv *c)
         b->dy[i] = floats_new(conv_dypad_floats(c));
     }
     b->w = floats_new(conv_weight_floats(c));
-    b->packed = floats_new(conv_packed_floats(c));
+    for (enum conv_pass pass = CONV_FORWARD; pass <= CONV_BACKWARD_DATA; pass++)
+        b->packed[pass] = floats_new(conv_packed_floats(c, pass));
     b->y = floats_new((size_t)(c->oh * c->ow * c->cout));
     b->dx = floats_new((size_t)(c->h * c->w * c->cin));
-    b->dw = floats_new(conv_weight_floats(c));
+    b->sums = floats_new(conv_sums_floats(c));
     b->scratch = floats_new(conv_scratch_floats(c));
-    conv_pack(c, b->w, b->packed);
+    for (enum conv_pass pass = CONV_FORWARD; pass <= CONV_BACKWARD_DATA; pass++)
+        conv_pack(c, pass, b->w, b->packed[pass]);
 }
 
 static void buffers_release(struct buffers *b)
@@ -63,10 +65,11 @@ static void buffers_release(struct buffers *b)
         free(b->dy[i]);
     }
     free(b->w);
-    free(b->packed);
+    free(b->packed[CONV_FORWARD]);
+    free(b->packed[CONV_BACKWARD_DATA]);
     free(b->y);
     free(b->dx);
-    free(b->dw);
+    free(b->sums);
     free(b->scratch);
 }
 
@@ -74,13 +77,13 @@ static void pass_run(const struct conv *c, struct buffers *b, enum conv_pass pas
 {
     switch (pass) {
     case CONV_FORWARD:
-        conv_forward(c, b->x[image], b->packed, b->y, b->scratch);
+        conv_forward(c, b->x[image], b->packed[pass], b->y, b->scratch);
         break;
     case CONV_BACKWARD_DATA:
-        conv_backward_data(c, b->dy[image], b->packed, b->dx, b->scratch);
+        conv_backward_data(c, b->dy[image], b->packed[pass], b->dx, b->scratch);
         break;
     case CONV_BACKWARD_WEIGHTS:
-        conv_backward_weights(c, b->x[image], b->dy[image], b->dw, b->scratch);
+        conv_backward_weights(c, b->x[image], b->dy[image], b->sums, b->scratch);
         break;
     case CONV_PASS_COUNT:
         break;

@@ -2,6 +2,7 @@
 """Golden values of small networks, computed by PyTorch, an implementation independent of ours.
 
     /usr/bin/python3 tests/golden/make_resnet.py cifar > tests/golden/resnet.txt
+    /usr/bin/python3 tests/golden/make_resnet.py 20 > tests/golden/resnet20.txt
     /usr/bin/python3 tests/golden/make_resnet.py 18 > tests/golden/resnet18.txt
 
 Needs Debian's python3-torch and python3-numpy; the tests need only the stored files. Weights and
@@ -47,6 +48,20 @@ class Cifar:
         return np.sqrt(4 / (k * k * cout))
 
 
+class ResNet20(Cifar):
+    """Three blocks a stage; in double precision."""
+    height, width, classes, batch, steps, blocks = 13, 10, 4, 4, 3, 3
+    dtype, rate = torch.float64, 0.01
+
+    @staticmethod
+    def fill(count, stream):
+        return noise(count, stream)
+
+    @staticmethod
+    def conv_scale(k, cout):
+        return np.sqrt(6 / (k * k * cout))
+
+
 class ResNet18:
     """As torchvision builds it, with taps; in double precision."""
     height, width, classes, batch, steps = 37, 45, 4, 3, 3
@@ -60,7 +75,7 @@ class ResNet18:
 
 
 CHANNELS = 3
-NET = {"cifar": Cifar, "18": ResNet18}[sys.argv[1]]
+NET = {"cifar": Cifar, "20": ResNet20, "18": ResNet18}[sys.argv[1]]
 HEADS = ["head"] + [f"aux{i}" for i in range(1, NET.stages)]
 SHARES = dict(zip(HEADS, (1.0, 0.5, 0.25, 0.125)))
 

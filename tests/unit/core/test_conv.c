@@ -2,7 +2,7 @@
  * Convolution: every algorithm on every instruction set this CPU has, forward and both
  * gradients, against plain loops in double precision, on odd and even sizes, all kernel sizes
  * and strides; both gradients against finite differences of the forward pass; the same inputs
- * give the same bits; what conv_init chooses.
+ * give the same bits; images add up in a weight gradient; what conv_init chooses.
  *
  * The bf16 algorithm is held to the same small error against plain loops over operands rounded
  * here, one by one: it must round exactly so, and must round nothing else.
@@ -37,7 +37,7 @@ struct operands {
 struct problem {
     struct conv c;
     struct operands exact, rounded;
-    float *xpad, *dypad, *packed, *y, *dx, *dw, *scratch;
+    float *xpad, *dypad, *packed, *packed_data, *y, *dx, *sums, *dw, *scratch;
 };
 
 static float *floats_new(size_t count, float value)
@@ -88,13 +88,13 @@ static float *floats_rounded(const float *from, size_t count)
     return to;
 }
 
-/* A padded copy in `padded_floats` floats: zeros around, NaN in the slack behind. */
+/* A padded copy in `padded_floats` floats, zeros around and behind. */
 static float *floats_padded(const float *from, int height, int width, int channels, int border,
                             size_t padded_floats)
 {
     size_t row = (size_t)(width + 2 * border) * (size_t)channels;
     size_t run = (size_t)width * (size_t)channels;
-    float *to = floats_new(padded_floats, NAN);
+    float *to = floats_new(padded_floats, 0.0f);
 
     memset(to, 0, row * (size_t)(height + 2 * border) * sizeof *to);
     for (int i = 0; i < height; i++)
@@ -145,17 +145,20 @@ static void problem_init(struct problem *p, const struct conv *conv)
     p->rounded.w = floats_rounded(e->w, conv_weight_floats(c));
     p->xpad = floats_padded(e->x, c->h, c->w, c->cin, c->k / 2, conv_xpad_floats(c));
     p->dypad = floats_padded(e->dy, c->oh, c->ow, c->cout, c->k / 2, conv_dypad_floats(c));
-    p->packed = floats_new(conv_packed_floats(c), NAN);
+    p->packed = floats_new(conv_packed_floats(c, CONV_FORWARD), NAN);
+    p->packed_data = floats_new(conv_packed_floats(c, CONV_BACKWARD_DATA), NAN);
     p->scratch = floats_new(conv_scratch_floats(c), NAN);
     p->y = floats_new(y_floats(c), NAN);
     p->dx = floats_new(x_floats(c), NAN);
+    p->sums = floats_new(conv_sums_floats(c), 0.0f);
     p->dw = floats_new(conv_weight_floats(c), 0.5f); /* gradients are added to what is there */
 }
 
 static void problem_release(struct problem *p)
 {
     float *all[] = {p->exact.x, p->exact.dy, p->exact.w, p->rounded.x, p->rounded.dy,
-                    p->rounded.w, p->xpad, p->dypad, p->packed, p->y, p->dx, p->dw, p->scratch};
+                    p->rounded.w, p->xpad, p->dypad, p->packed, p->packed_data, p->y, p->dx,
+                    p->sums, p->dw, p->scratch};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
@@ -163,14 +166,17 @@ static void problem_release(struct problem *p)
 
 static void problem_run(struct problem *p)
 {
-    conv_pack(&p->c, p->exact.w, p->packed);
+    conv_pack(&p->c, CONV_FORWARD, p->exact.w, p->packed);
+    conv_pack(&p->c, CONV_BACKWARD_DATA, p->exact.w, p->packed_data);
     conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
-    conv_backward_data(&p->c, p->dypad, p->packed, p->dx, p->scratch);
-    conv_backward_weights(&p->c, p->xpad, p->dypad, p->dw, p->scratch);
+    conv_backward_data(&p->c, p->dypad, p->packed_data, p->dx, p->scratch);
+    conv_backward_weights(&p->c, p->xpad, p->dypad, p->sums, p->scratch);
+    conv_finish_weights(&p->c, p->sums, p->dw);
 }
 
 /* Sums in double, each with the sum of the magnitudes that went into it: rounding errors of any
- * order of summation are in proportion to the latter. */
+ * order of summation are in proportion to the latter. Winograd's are larger, as larger numbers
+ * cancel on the way, but not by much: also in the mean. */
 struct sums {
     double *value, *magnitude;
 };
@@ -191,18 +197,26 @@ static void sums_add(struct sums *s, size_t i, double a, double b)
 }
 
 static void sums_check_and_free(struct sums *s, const float *got, size_t count, double start,
-                                const char *what, const struct problem *p)
+                                enum conv_pass pass, const struct problem *p)
 {
     const struct conv *c = &p->c;
+    const char *algorithm = conv_algorithm_name(c->algorithms[pass]);
+    double bound = c->algorithms[pass] == CONV_ALGORITHM_WINOGRAD ? 1e-5 : 4e-6;
+    double errors = 0.0, values = 0.0;
 
     for (size_t i = 0; i < count; i++) {
         double want = s->value[i] + start;
         double error = fabs((double)got[i] - want);
-        if (!(error <= 4e-6 * (s->magnitude[i] + fabs(start))))
-            fail_msg("%s[%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d, %s", what,
-                     i, (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k, c->stride,
-                     conv_algorithm_name(c->algorithms[0]));
+        if (!(error <= bound * (s->magnitude[i] + fabs(start))))
+            fail_msg("pass %d [%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d, %s",
+                     (int)pass, i, (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k,
+                     c->stride, algorithm);
+        errors += error * error;
+        values += want * want;
     }
+    if (!(sqrt(errors) <= 2e-6 * sqrt(values)))
+        fail_msg("pass %d has errors of %g: %dx%d, %d to %d channels, %s", (int)pass,
+                 sqrt(errors / values), c->h, c->w, c->cin, c->cout, algorithm);
     free(s->value);
     free(s->magnitude);
 }
@@ -245,9 +259,9 @@ static void problem_check(const struct problem *p)
             if (row >= 0 && row < c->h && col >= 0 && col < c->w)
                 tap_add(p, (size_t)out, (size_t)(row * c->w + col), (size_t)tap, &y, &dx, &dw);
         }
-    sums_check_and_free(&y, p->y, y_floats(c), 0.0, "y", p);
-    sums_check_and_free(&dx, p->dx, x_floats(c), 0.0, "dx", p);
-    sums_check_and_free(&dw, p->dw, conv_weight_floats(c), 0.5, "dw", p);
+    sums_check_and_free(&y, p->y, y_floats(c), 0.0, CONV_FORWARD, p);
+    sums_check_and_free(&dx, p->dx, x_floats(c), 0.0, CONV_BACKWARD_DATA, p);
+    sums_check_and_free(&dw, p->dw, conv_weight_floats(c), 0.5, CONV_BACKWARD_WEIGHTS, p);
 }
 
 /* On every algorithm. */
@@ -314,7 +328,7 @@ static double problem_loss(struct problem *p)
 {
     double loss = 0.0;
 
-    conv_pack(&p->c, p->exact.w, p->packed);
+    conv_pack(&p->c, CONV_FORWARD, p->exact.w, p->packed);
     conv_forward(&p->c, p->xpad, p->packed, p->y, p->scratch);
     for (size_t i = 0; i < y_floats(&p->c); i++)
         loss += (double)p->y[i] * (double)p->exact.dy[i];
@@ -400,6 +414,33 @@ static void the_same_inputs_give_the_same_bits(void **state)
             }
 }
 
+static void weight_gradients_of_images_add_up(void **state)
+{
+    static const struct shape shapes[] = {{10, 7, 16, 32, 3, 1}, {9, 9, 5, 7, 3, 2}};
+    (void)state;
+
+    for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++)
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+            for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++) {
+                struct problem p;
+                struct conv c;
+                if (!conv_make(&c, &shapes[i], isa, a))
+                    continue;
+                problem_init(&p, &c);
+                problem_run(&p); /* 0.5 and once; then twice */
+                for (int image = 0; image < 2; image++)
+                    conv_backward_weights(&c, p.xpad, p.dypad, p.sums, p.scratch);
+                float *two = floats_new(conv_weight_floats(&c), 0.0f);
+                conv_finish_weights(&c, p.sums, two);
+                for (size_t n = 0; n < conv_weight_floats(&c); n++)
+                    assert_true(fabsf(two[n] - 2.0f * (p.dw[n] - 0.5f)) <= 1e-4f);
+                for (size_t n = 0; n < conv_sums_floats(&c); n++)
+                    assert_true(p.sums[n] == 0.0f);
+                free(two);
+                problem_release(&p);
+            }
+}
+
 static void algorithms_check(const struct shape *s, enum conv_precision precision,
                              const enum conv_algorithm want[CONV_PASS_COUNT])
 {
@@ -413,9 +454,14 @@ static void algorithms_check(const struct shape *s, enum conv_precision precisio
                             conv_algorithm_name(want[pass]));
 }
 
-static void the_precision_chooses_the_algorithms(void **state)
+static void shape_and_precision_choose_the_algorithms(void **state)
 {
     static const struct shape stem = {8, 8, 3, 16, 3, 1}, halving = {8, 8, 16, 32, 3, 2};
+    static const struct shape small = {5, 5, 16, 16, 3, 1}, wide = {8, 8, 512, 512, 3, 1};
+    static const struct shape inner[] = {{32, 32, 16, 16, 3, 1}, {8, 8, 64, 64, 3, 1},
+                                         {14, 14, 32, 32, 3, 1}, {7, 7, 64, 64, 3, 1}};
+    static const enum conv_algorithm winograd[] = {
+        CONV_ALGORITHM_WINOGRAD, CONV_ALGORITHM_WINOGRAD, CONV_ALGORITHM_WINOGRAD};
     static const enum conv_algorithm first[] = {CONV_ALGORITHM_DIRECT, CONV_ALGORITHM_IM2COL,
                                                 CONV_ALGORITHM_DIRECT};
     static const enum conv_algorithm direct[] = {CONV_ALGORITHM_DIRECT, CONV_ALGORITHM_DIRECT,
@@ -427,6 +473,10 @@ static void the_precision_chooses_the_algorithms(void **state)
 
     algorithms_check(&stem, CONV_FP32, first);
     algorithms_check(&halving, CONV_FP32, direct);
+    algorithms_check(&small, CONV_FP32, direct);
+    algorithms_check(&wide, CONV_FP32, direct);
+    for (size_t i = 0; i < sizeof inner / sizeof inner[0]; i++)
+        algorithms_check(&inner[i], CONV_FP32, winograd);
     for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++) {
         bool available = conv_precision_available(CONV_BF16, isa);
         assert_int_equal(conv_init(&c, 8, 8, 16, 16, 3, 1, isa, CONV_BF16),
@@ -437,6 +487,8 @@ static void the_precision_chooses_the_algorithms(void **state)
         return;
     algorithms_check(&stem, CONV_BF16, first);
     algorithms_check(&halving, CONV_BF16, bf16);
+    algorithms_check(&small, CONV_BF16, bf16);
+    algorithms_check(&inner[0], CONV_BF16, winograd);
 }
 
 static void misuse_is_refused(void **state)
@@ -470,7 +522,8 @@ int main(void)
         cmocka_unit_test(all_layers_of_the_networks),
         cmocka_unit_test(gradients_are_finite_differences),
         cmocka_unit_test(the_same_inputs_give_the_same_bits),
-        cmocka_unit_test(the_precision_chooses_the_algorithms),
+        cmocka_unit_test(weight_gradients_of_images_add_up),
+        cmocka_unit_test(shape_and_precision_choose_the_algorithms),
         cmocka_unit_test(misuse_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

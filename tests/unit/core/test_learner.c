@@ -216,6 +216,21 @@ static void test_every_form_of_the_loss(void **state)
     }
 }
 
+/* Rounded operands: another path of the numbers, as good a model. Serving is fp32 in any case. */
+static void test_bf16_learns_as_well(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    const char *bad = NULL;
+    o.precision = CONV_BF16;
+    if (!conv_precision_available(CONV_BF16, conv_isa_best())) {
+        assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
+        assert_string_equal(bad, "precision");
+        return;
+    }
+    check_two_steps(p, &o);
+}
+
 static void test_finetune_has_no_teachers(void **state)
 {
     struct place *p = *state;
@@ -469,6 +484,7 @@ int main(void)
         TEST(test_two_steps_with_defaults),
         TEST(test_two_steps_of_resnet18),
         TEST(test_every_form_of_the_loss),
+        TEST(test_bf16_learns_as_well),
         TEST(test_finetune_has_no_teachers),
         TEST(test_reserve_leaves_no_trace_in_the_model),
         TEST(test_outgrown_reserve),

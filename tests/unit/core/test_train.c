@@ -56,6 +56,12 @@ static const struct reference cifar = {
     .batch = 6, .steps = 10, .fill = fill_wave, .rate = 0.05f,
     .conv_gain = 4,
 };
+static const struct reference resnet20 = {
+    .path = "tests/golden/resnet20.txt",
+    .spec = {.blocks = 3, .channels = 3, .height = 13, .width = 10, .classes = 4},
+    .batch = 4, .steps = 3, .fill = fill_noise, .rate = 0.01f,
+    .conv_gain = 6,
+};
 static const struct reference resnet18 = {
     .path = "tests/golden/resnet18.txt",
     .spec = {.arch = RESNET_18, .blocks = 2, .channels = 3, .height = 37, .width = 45,
@@ -387,18 +393,19 @@ static void test_sizes_of_resnet18(void **state)
     assert_int_equal(resnet_new(&net, &spec, conv_isa_best()), ERR_INVALID);
 }
 
-#define BOTH(test)                                                                 \
+#define EACH(test)                                                                 \
     {#test " cifar", test, NULL, NULL, (void *)(uintptr_t)&cifar},                 \
+    {#test " resnet20", test, NULL, NULL, (void *)(uintptr_t)&resnet20},           \
     {#test " resnet18", test, NULL, NULL, (void *)(uintptr_t)&resnet18}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_golden_on_every_kernel),
-        BOTH(test_golden_on_every_gang),
-        BOTH(test_same_bits_for_same_gang),
-        BOTH(test_cancel_reaches_every_member),
-        BOTH(test_growing_keeps_old_rows),
+        EACH(test_golden_on_every_kernel),
+        EACH(test_golden_on_every_gang),
+        EACH(test_same_bits_for_same_gang),
+        EACH(test_cancel_reaches_every_member),
+        EACH(test_growing_keeps_old_rows),
         cmocka_unit_test(test_depths),
         cmocka_unit_test(test_sizes_of_resnet18),
     };
