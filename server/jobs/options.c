@@ -29,6 +29,8 @@ static const struct option options[] = {
     {"method", OPTION_CHOICE, FIELD(learner.method), 0, 2, {"m2kd", "finetune", "frozen"}},
     {"loss", OPTION_CHOICE, FIELD(learner.loss), 0, 1, {"sigmoid", "softmax"}},
     {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
+    {"teachers_per_image", OPTION_INT, FIELD(learner.teachers_per_image), 0, MODEL_MAX_STEPS,
+     {NULL}},
     {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 1, {"head", "prototypes"}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
     {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
@@ -47,6 +49,7 @@ static const struct option options[] = {
     {"flip", OPTION_BOOL, FIELD(learner.view.flip), 0, 1, {NULL}},
     {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
+    {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, 1, {"fp32", "bf16"}},
     {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
     {"input.channels", OPTION_INT, FIELD(channels), 1, 3, {NULL}},
     {"input.height", OPTION_INT, FIELD(height), 8, 512, {NULL}},
@@ -221,6 +224,9 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
         err = check_input(&parsed, why);
     if (err)
         return err;
+    if (!conv_precision_available(parsed.learner.precision, conv_isa_best()))
+        return refuse(why, 422, "bad_option",
+                      "This CPU has no bf16 arithmetic (AVX512_BF16): leave 'precision' at \"fp32\".");
     if (learner_options_check(&parsed.learner, &bad))
         return refuse(why, 422, "bad_option",
                       "Option '%s' is out of range, or does not go with 'method' and 'loss' as they "

@@ -32,7 +32,8 @@ static void test_every_option(void **state)
     assert_int_equal(
         parse(&o,
               "{\"method\":\"finetune\",\"loss\":\"softmax\",\"teachers\":\"last\","
-              "\"classifier\":\"head\",\"aux\":false,\"lambda\":0.25,\"aux_weight\":0.125,"
+              "\"teachers_per_image\":3,\"classifier\":\"head\",\"aux\":false,"
+              "\"lambda\":0.25,\"aux_weight\":0.125,"
               "\"temperature\":4,\"depth\":20,\"epochs\":7,\"batch\":32,\"lr\":0.5,"
               "\"momentum\":0.75,\"weight_decay\":0.5,\"schedule\":\"step\",\"lr_later\":0.5,"
               "\"pad\":2,\"flip\":false,\"prune\":{\"keep\":0.5,\"epochs\":3},\"seed\":42,"
@@ -41,7 +42,8 @@ static void test_every_option(void **state)
         0);
     const struct learner_options *l = &o.learner;
     assert_true(l->method == METHOD_FINETUNE && l->loss == LOSS_SOFTMAX &&
-                l->teachers == TEACHERS_LAST && l->classifier == CLASSIFIER_HEAD && !l->aux);
+                l->teachers == TEACHERS_LAST && l->teachers_per_image == 3 &&
+                l->classifier == CLASSIFIER_HEAD && !l->aux);
     assert_true(l->lambda == 0.25f && l->aux_weight == 0.125f && l->temperature == 4.0f);
     assert_int_equal(l->blocks, 3);
     assert_true(l->epochs == 7 && l->batch == 32 && l->view.pad == 2 && !l->view.flip);
@@ -69,6 +71,21 @@ static void test_controls(void **state)
     assert_non_null(strstr(why.detail, "'head.reserve'"));
     assert_int_equal(parse(&o, "{\"head\":100}", &why), ERR_INVALID);
     assert_non_null(strstr(why.detail, "'head' must be an object"));
+}
+
+static void test_bf16_where_the_cpu_has_it(void **state)
+{
+    (void)state;
+    struct job_options o;
+    struct refusal why;
+    int err = parse(&o, "{\"precision\":\"bf16\"}", &why);
+    if (conv_precision_available(CONV_BF16, conv_isa_best())) {
+        assert_int_equal(err, 0);
+        assert_int_equal(o.learner.precision, CONV_BF16);
+    } else {
+        assert_int_equal(err, ERR_INVALID);
+        assert_non_null(strstr(why.detail, "bf16"));
+    }
 }
 
 static void test_dotted_names(void **state)
@@ -185,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_option), cmocka_unit_test(test_controls),
+        cmocka_unit_test(test_bf16_where_the_cpu_has_it),
         cmocka_unit_test(test_dotted_names),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_defaults_are_valid), cmocka_unit_test(test_depth_of_resnet18),
