@@ -34,6 +34,9 @@ void api_snapshots_list(struct request *req);
 void api_models_export(struct request *req);
 void api_models_post(struct request *req);
 
+/* storage.c */
+void api_storage_get(struct request *req);
+
 /* history.c */
 void api_history_get(struct request *req);
 void api_classes_list(struct request *req);

@@ -12,6 +12,7 @@
 
 #include "core/err.h"
 #include "server/api/api.h"
+#include "server/api/curve.h"
 #include "server/api/format.h"
 #include "server/app.h"
 #include "server/http/etag.h"
@@ -403,13 +404,30 @@ json_t *epoch_json(const struct learner_epoch *e)
                      format_real(e->seconds));
 }
 
+/* ?points=: at most so many epochs. On a bad one replies 400 and returns false. */
+static bool parse_points(struct request *req, int *points)
+{
+    const char *text = request_query(req, "points");
+    int64_t number = CURVE_POINTS_MAX;
+    if (text && (!parse_id(text, &number) || number < CURVE_POINTS_MIN ||
+                 number > CURVE_POINTS_MAX)) {
+        reply_problem(req, 400, "bad_query", "'points' must be a whole number from %d to %d.",
+                      CURVE_POINTS_MIN, CURVE_POINTS_MAX);
+        return false;
+    }
+    *points = (int)number;
+    return true;
+}
+
 void api_jobs_metrics(struct request *req)
 {
     struct db_txn *t = db_reader(request_app(req)->db);
     struct learner_epoch *epochs;
     struct job j;
     int64_t id;
-    int count;
+    int count, points;
+    if (!parse_points(req, &points))
+        return;
     int err = parse_id(request_param(req, "id"), &id) ? jobs_get(t, id, &j) : ERR_MISSING;
     if (err == ERR_MISSING) {
         reply_not_found(req);
@@ -423,6 +441,7 @@ void api_jobs_metrics(struct request *req)
         reply_store_error(req, err);
         return;
     }
+    count = curve_thin(epochs, count, points);
     json_t *list = json_array();
     for (int i = 0; i < count; i++)
         json_array_append_new(list, epoch_json(&epochs[i]));
