@@ -49,6 +49,7 @@ help:
 	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
 	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers, and check-web'
 	@echo 'make check-web      the dashboard in Chromium against a real daemon; pictures in build/screens'
+	@echo 'make bench          the engine beside PyTorch on the same cores: training, inference, memory, teachers, start'
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
 	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
 	@echo 'make bench-method CIFAR100=FOLDER    M2KD beside its controls on CIFAR-100 (tests/bench/README.md)'
@@ -126,7 +127,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 # What a newcomer calls. Each first installs the Debian packages it misses.
 NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
-.PHONY: demo demo-ablation check check-long check-web bench-conv bench-serve bench-method bench-ablation bench-tables
+.PHONY: demo demo-ablation check check-long check-web bench bench-conv bench-serve bench-method bench-ablation bench-tables
 demo demo-ablation:
 	@tests/install.sh demo
 	@echo 'building ...'
@@ -153,6 +154,12 @@ check-web:
 	@echo 'building ...'
 	$(AGAIN) all || $(NO_BUILD)
 	@tests/run.sh web:$(BUILD)
+
+bench:
+	@tests/install.sh bench
+	@echo 'building ...'
+	$(AGAIN) all $(BUILD)/bench/bench_engine
+	@/usr/bin/python3 tests/bench/bench.py --build $(BUILD) --output build/bench.json $(RUN)
 
 bench-conv:
 	@tests/install.sh build
