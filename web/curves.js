@@ -1,7 +1,7 @@
 // curves.js - a job's loss and accuracy by epoch: classification, multi-model and auxiliary distillation apart.
 
 import { el } from "./dom.js";
-import { NONE, percent } from "./format.js";
+import { NONE, percent, plural } from "./format.js";
 import { Plot } from "./plot.js";
 
 const LOSSES = [["Classification", "loss_class"], ["Multi-model distillation", "loss_mmd"],
@@ -32,7 +32,7 @@ export class LossCurves {
             return;
         const pruned = epochs.find((e) => e.pruned);
         this.title.textContent = epochs.length === 0 ? `Job ${job} has not finished an epoch yet.`
-            : `Job ${job}, ${epochs.at(-1).epoch + 1} epochs` + (pruned ? `; from epoch ${pruned.epoch + 1} on the pruned copy` : "");
+            : `Job ${job}, ${plural(epochs.at(-1).epoch + 1, "epoch")}` + (pruned ? `; from epoch ${pruned.epoch + 1} on the pruned copy` : "");
         if (epochs.length === 0)
             return;
         const last = epochs.at(-1);

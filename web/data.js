@@ -16,12 +16,13 @@ const loaders = {
     history: async () => update({ history: await get("history") }),
     batches: async () => update({ batches: (await get("batches?limit=1000")).batches }),
     snapshots: async () => update({ snapshots: (await get("snapshots?limit=1000")).snapshots }),
-    classes: async () => update({ classes: (await get("classes")).classes }),
+    storage: async () => update({ storage: await get("storage") }),
+    classes: async () => update({ classes: (await get("classes?limit=1000")).classes }),
     jobs: loadJobs,
     curves: loadCurves,
 };
-const EVERYTHING = ["models", "history", "batches", "snapshots", "classes", "jobs", "curves"];
-const OF_A_VERSION = ["models", "history", "snapshots", "classes"];
+const EVERYTHING = ["models", "history", "batches", "snapshots", "classes", "storage", "jobs", "curves"];
+const OF_A_VERSION = ["models", "history", "snapshots", "classes", "storage"];
 
 async function loadJobs() {
     const { jobs, next_page_token } = await get("jobs?limit=100");
@@ -51,7 +52,7 @@ async function loadCurves() {
     const job = runningJob()?.id ?? chosenJob ?? state.jobs.find((j) => j.started !== null && j.batches.length)?.id;
     if (job === undefined)
         return;
-    const { epochs } = await get(`jobs/${job}/metrics`);
+    const { epochs } = await get(`jobs/${job}/metrics?points=${POINTS}`);
     update({ curves: { job, epochs } });
 }
 
@@ -114,13 +115,13 @@ const reactions = {
     job: (data) => {
         load("jobs");
         if (isFinal(data))
-            load("curves", "batches");
+            load("curves", "batches", "storage");
         else if (data.state === "running" && state.curves.job !== data.job)
             load("curves");
     },
     epoch: addEpoch,
     progress: (data) => update({ live: data }),
-    batch: () => load("batches", "classes"),
+    batch: () => load("batches", "classes", "storage"),
     version: () => load(...OF_A_VERSION),
     classes: () => load(...OF_A_VERSION),
 };

@@ -101,7 +101,8 @@ export class HeatMap {
         rows.forEach((name, r) => r % every === 0 &&
             context.fillText(fit(context, name, this.left - 8), this.left - 7, TOP + (r + 0.5) * this.cell));
         context.textAlign = "center";
-        const across = Math.max(every, Math.ceil(24 / this.cell));
+        const widest = Math.max(...columns.map((name) => context.measureText(name).width));
+        const across = Math.ceil(Math.min(widest + 8, this.cell >= NUMBERS_FROM ? this.cell : 72) / this.cell);
         columns.forEach((name, c) => c % across === 0 &&
             context.fillText(fit(context, name, across * this.cell), this.left + (c + 0.5) * this.cell, TOP - 10));
     }

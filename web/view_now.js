@@ -3,7 +3,8 @@
 import { post } from "./api.js";
 import { load } from "./data.js";
 import { el, swap } from "./dom.js";
-import { bytes, count, duration, names, NONE, percent, plural, points, sum } from "./format.js";
+import { count, duration, names, NONE, percent, plural, points } from "./format.js";
+import { keptFigures } from "./kept.js";
 import { actionButton, card, empty, figures } from "./parts.js";
 import { LossCurves } from "./curves.js";
 import { activeModel, isAdmin, queuedJobs, runningJob, state, watch } from "./state.js";
@@ -105,25 +106,6 @@ function queue(jobs) {
     jobs.length > 8 ? el("li", { class: "note" }, `and ${plural(jobs.length - 8, "more job")}`) : null);
 }
 
-// What is kept, in plain words. [what, how many, bytes, why]
-export function kept({ batches, snapshots, models }) {
-    const pending = batches.filter((b) => b.state !== "consumed" && b.train_images > 0);
-    return [
-        ["test images", sum(batches, (b) => b.test_images), sum(batches, (b) => b.test_bytes),
-            "never train; the accuracy of old classes is measured on them"],
-        ["training images", sum(pending, (b) => b.train_images), sum(pending, (b) => b.train_bytes),
-            "deleted when the model that learned them is published"],
-        ["snapshots", snapshots.length, sum(snapshots, (s) => s.bytes), "pruned copies, the teachers of later steps"],
-        ["models", models.length, sum(models, (m) => m.model_bytes), "whole models, with a prototype of each class"],
-    ];
-}
-
-export function keptList(all) {
-    return el("dl", { class: "kept" }, kept(all).map(([what, n, size, why]) => el("div", {},
-        el("dt", {}, n === 0 ? `No ${what}` : `${count(n)} ${n === 1 ? what.replace(/s$/, "") : what}`),
-        el("dd", {}, n === 0 ? "" : bytes(size)), el("dd", { class: "note" }, why))));
-}
-
 export function mountNow(view) {
     const model = el("div", {}), waiting = el("div", {}), keep = el("div", {});
     const running = new Running(), curves = new LossCurves();
@@ -132,6 +114,7 @@ export function mountNow(view) {
     watch(view, ["models", "history"], () => state.history && swap(model, serving(activeModel(), state.history)));
     watch(view, ["jobs", "live", "session"], () => running.update(runningJob(), state.live));
     watch(view, ["jobs", "session"], () => swap(waiting, queue(queuedJobs())));
-    watch(view, ["batches", "snapshots", "models"], () => swap(keep, keptList(state)));
+    watch(view, ["storage"], () => state.storage && swap(keep, keptFigures(state.storage),
+        el("p", { class: "note" }, "Training images are deleted once they are learned. ", el("a", { href: "#store" }, "What is what"))));
     watch(view, ["curves"], () => curves.update(state.curves));
 }

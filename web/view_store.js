@@ -1,10 +1,10 @@
 // view_store.js - versions and their snapshots: bytes, what pruning cost, growth; compare, roll back, export.
 
 import { el, swap } from "./dom.js";
-import { bytes, clock, percent, points, plural, sum } from "./format.js";
+import { bytes, clock, percent, plural, signed, sum } from "./format.js";
+import { keptList } from "./kept.js";
 import { bar, card, figures, PagedTable } from "./parts.js";
 import { Plot } from "./plot.js";
-import { keptList } from "./view_now.js";
 import { exportDialog, openComparison } from "./versions.js";
 import { isAdmin, state, watch } from "./state.js";
 
@@ -18,13 +18,15 @@ function versionTable() {
         { title: "Of dense", kind: "number", cell: ({ snapshot }) => (snapshot ? el("span", { class: "meter" },
             percent(snapshot.share), bar(Math.min(1, snapshot.share), "")) : "") },
         { title: "Pruned away", kind: "number", cell: ({ snapshot }) => (snapshot ? percent(snapshot.sparsity) : "") },
-        { title: "Accuracy lost", kind: "number",
-            cell: ({ snapshot }) => (snapshot ? `${points(snapshot.accuracy_lost)} points` : "") },
+        { title: "Accuracy by it", kind: "number",
+            cell: ({ snapshot }) => (snapshot ? `${signed(negated(snapshot.accuracy_lost))} points` : "") },
         { title: "Published", cell: ({ model }) => clock(model.created) },
         { title: "", kind: "buttons", cell: ({ model }) => buttons(model) },
     ] });
     return table;
 }
+
+const negated = (share) => (share === null ? null : -share);
 
 function buttons(model) {
     const quiet = (text, key, action) => el("button", { type: "button", class: "quiet", "data-key": `${key}-${model.version}`,
@@ -55,7 +57,7 @@ function headline(snapshots) {
         ["Snapshots", bytes(small), `${plural(snapshots.length, "snapshot")}, the teachers of later steps`],
         ["If dense", bytes(dense), "The same models with every weight as a 32-bit number"],
         ["Share of dense", dense ? percent(small / dense) : "–", "Bytes kept of bytes dense"],
-        ["Accuracy lost, mean", lost.length ? `${points(sum(lost, (l) => l) / lost.length)} points` : "–",
+        ["Accuracy by pruning, mean", lost.length ? `${signed(-sum(lost, (l) => l) / lost.length)} points` : "–",
             "By pruning, on all test images"],
     ]);
 }
@@ -78,5 +80,5 @@ export function mountStore(view) {
         const byVersion = new Map(state.snapshots.map((s) => [s.version, s]));
         table.update(state.models.map((model) => ({ model, snapshot: byVersion.get(model.version) })));
     });
-    watch(view, ["batches", "snapshots", "models"], () => swap(keep, keptList(state)));
+    watch(view, ["storage"], () => state.storage && swap(keep, keptList(state.storage)));
 }

@@ -97,7 +97,9 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def text(self, selector="body"):
-        return self.script("return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText).join('\\n')", selector)
+        return self.script("""
+            return [...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisibility()).map((e) => e.innerText)
+                .join('\\n')""", selector)
 
     def wait_text(self, text, selector="body", seconds=60):
         wait_for(lambda: text in self.text(selector), seconds, f"'{text}' in {selector}; it says: {self.text(selector)[:1500]}")
