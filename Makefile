@@ -54,6 +54,7 @@ help:
 	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
 	@echo 'make bench-method CIFAR100=FOLDER    M2KD beside its controls on CIFAR-100 (tests/bench/README.md)'
 	@echo 'make bench-ablation CIFAR100=FOLDER  what each part of the method is worth; make bench-tables prints both anew'
+	@echo 'make bench-web      how soon the dashboard can be used, and its weight, in Chromium'
 	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
 	@echo 'make clean          removes build/'
 	@echo 'SAN=address or SAN=thread builds under that sanitizer; WERROR=1 makes warnings errors, as CI=true does.'
@@ -127,7 +128,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/core.a
 # What a newcomer calls. Each first installs the Debian packages it misses.
 NO_BUILD := { echo 'The build failed.'; echo '0 passed, 1 failed'; exit 1; }
 AGAIN := @$(MAKE) --no-print-directory --silent -j$(JOBS)
-.PHONY: demo demo-ablation check check-long check-web bench bench-conv bench-serve bench-method bench-ablation bench-tables
+.PHONY: demo demo-ablation check check-long check-web bench bench-conv bench-serve bench-web bench-method bench-ablation bench-tables
 demo demo-ablation:
 	@tests/install.sh demo
 	@echo 'building ...'
@@ -182,6 +183,11 @@ bench-method bench-ablation:
 
 bench-tables:
 	@/usr/bin/python3 tests/bench/tables.py
+
+bench-web:
+	@tests/install.sh long
+	$(AGAIN) all
+	@/usr/bin/python3 tests/bench/bench_web.py --build $(BUILD)
 
 # Files alone: no user (the unit makes one while it runs), no start. An existing configuration stays.
 PREFIX  ?= /usr/local

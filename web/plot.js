@@ -1,4 +1,6 @@
-// plot.js - charts by Chart.js (Debian's libjs-chart.js, global `Chart`), each with its numbers as a table behind it.
+// plot.js - charts by Chart.js (Debian's libjs-chart.js), each with its numbers as a table behind it.
+//
+// Chart.js is most of the page's weight, so it comes when the first chart is drawn; it leaves a global, `Chart`.
 
 import { el } from "./dom.js";
 import { tableBehind } from "./parts.js";
@@ -65,7 +67,8 @@ export class Plot {
         };
     }
 
-    draw() {
+    async draw() {
+        await import("./chart.min.js");
         const datasets = this.series.map((s, i) => this.dataset(s, i));
         if (!this.chart) {
             this.chart = new Chart(this.canvas, { type: this.kind, data: { datasets }, options: this.options() });

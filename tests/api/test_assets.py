@@ -59,7 +59,10 @@ def test_nothing_from_elsewhere(api):
 def test_the_page_names_only_what_is_there(api):
     for address in re.findall(r'(?:src|href)="(/web/[^"]+)"', api.get("/").text):
         assert api.get(address).status_code == 200, address
-    for name in (n for n in FILES if n.endswith(".js")):
+    modules = {n for n in FILES if n.endswith(".js")}
+    preloaded = set(re.findall(r'rel="modulepreload" href="/web/([^"]+)"', api.get("/").text))
+    assert preloaded == modules - {"app.js"}, "else the browser finds out one after the other"
+    for name in modules:
         source = (ROOT / "web" / name).read_text()
         for other in re.findall(r'from "\./([^"]+)"', source):
             assert other in FILES, f"{name} imports {other}"
