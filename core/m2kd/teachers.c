@@ -161,10 +161,14 @@ static void teach_chunk(struct teachers *t, int member, const struct teacher *te
                    (size_t)taught * sizeof(float));
 }
 
-/* Number of the first teacher of a row; the others follow, modulo their number. */
+/*
+ * Number of the first teacher of a row; the others follow, modulo their number. CHUNK rows in turn
+ * have the same ones, so that a teacher's weights come from memory once for all of them; as images
+ * are shuffled and batches begin with another teacher each, every image meets all of them alike.
+ */
 static int first_teacher(const struct teachers *t, int batch, int at)
 {
-    return (int)(((int64_t)batch + at) % t->count);
+    return (int)(((int64_t)batch + at / CHUNK) % t->count);
 }
 
 static bool row_has_teacher(const struct teachers *t, int batch, int at, int teacher)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/model/train_state.h"
+#include "core/nn/clones.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
 #include "core/nn/pool.h"
@@ -169,7 +170,8 @@ static void backward_inner(struct train *t, int member, int lo, int hi, int k)
     finish_conv(t, member, b->last);
 }
 
-static void add_image(size_t size, const float *from, float *to)
+NN_CLONES
+static void add_image(size_t size, const float *restrict from, float *restrict to)
 {
     for (size_t j = 0; j < size; j++)
         to[j] += from[j];

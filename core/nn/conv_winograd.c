@@ -25,7 +25,7 @@ enum {
     TAPS = 9,
     /* Between planes: no multiple of 4 KiB, or all points of a tile would fall on one set of L1. */
     PLANE_SLACK = 16,
-    CHUNK_FLOATS = 48 * 1024, /* of v and m together */
+    CHUNK_FLOATS = 80 * 1024, /* of v and m together */
     CACHED_FLOATS = 256 * 1024, /* what of u the L2 cache holds beside a chunk */
 };
 
