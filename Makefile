@@ -26,7 +26,7 @@ SERVER_LIBS  = $(shell pkg-config --libs $(PKGS)) -linih
 
 CORE_SRC    := $(wildcard core/*.c core/*/*.c)
 SERVER_SRC  := $(wildcard server/*.c server/*/*.c)
-ASSETS      := $(sort $(wildcard web/* migrations/*.sql))
+ASSETS      := $(sort $(wildcard web/* migrations/*.sql schema/*.json))
 UNIT_SRC    := $(wildcard tests/unit/*/test_*.c)
 
 CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o)
@@ -71,19 +71,20 @@ $(BUILD)/server.a: $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ)) $(BUILD)/a
 $(BUILD)/accreted: $(BUILD)/server/main.o $(BUILD)/server.a $(BUILD)/core.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(CORE_LIBS)
 
-# The files of web/ and migrations/ go into the binary: each by .incbin, then a table for server/assets.h, sorted
+# The files of web/, migrations/ and schema/ (its JSON) go into the binary: each by .incbin, then a table for server/assets.h, sorted
 # by name. A zero follows each, so that a text is also a string. Those of web/ go in by gzip too. Chart.js is
 # Debian's and becomes web/chart.min.js.
 # The folders themselves, because a file that was removed or renamed makes no other file newer.
 CHART := /usr/share/javascript/chart.js/chart.min.js
-$(BUILD)/assets_data.c: $(ASSETS) web migrations Makefile $(CHART)
-	@rm -rf $(BUILD)/assets && mkdir -p $(BUILD)/assets/migrations $(BUILD)/assets/web
+$(BUILD)/assets_data.c: $(ASSETS) web migrations schema Makefile $(CHART)
+	@rm -rf $(BUILD)/assets && mkdir -p $(BUILD)/assets/migrations $(BUILD)/assets/schema $(BUILD)/assets/web
 	@cp $(filter migrations/%,$(ASSETS)) $(BUILD)/assets/migrations/
+	@cp $(filter schema/%,$(ASSETS)) $(BUILD)/assets/schema/
 	@cp $(filter web/%,$(ASSETS)) $(CHART) $(BUILD)/assets/web/
 	@gzip -9nk $(BUILD)/assets/web/*
 	@cd $(BUILD)/assets && export LC_ALL=C && { echo '#include "server/assets.h"'; \
-	names=$$(ls -1d migrations/* web/* | grep -v '[.]gz$$'); n=0; \
-	for f in $$(ls -1d migrations/* web/*); do \
+	names=$$(ls -1d migrations/* schema/* web/* | grep -v '[.]gz$$'); n=0; \
+	for f in $$(ls -1d migrations/* schema/* web/*); do \
 	    id=$$(echo $$f | tr -c 'a-z0-9\n' _); \
 	    printf '__asm__(".section .rodata\\n%s: .incbin \\"%s\\"\\n.byte 0\\n.previous");\n' $$id "$(BUILD)/assets/$$f"; \
 	    echo "extern const unsigned char $$id[];"; \

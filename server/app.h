@@ -32,6 +32,7 @@ struct app {
     struct predictor *predictor; /* the model that serves */
     struct events *events;       /* who listens to what happens */
     int64_t started_ms;          /* Unix time */
+    char *contract;              /* owned; GET /openapi.json as text; NULL until asked for */
 };
 
 #endif

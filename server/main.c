@@ -194,6 +194,7 @@ static int run(struct daemon *d)
     queue_free(app->queue);
     predictor_free(app->predictor);
     auth_free(app->auth);
+    free(app->contract);
     db_close(app->db);
     close_handles(d);
     uv_run(&d->loop, UV_RUN_DEFAULT); /* the closing callbacks */

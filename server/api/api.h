@@ -65,8 +65,12 @@ void api_session_post(struct request *req);
 void api_session_get(struct request *req);
 void api_session_delete(struct request *req);
 
+/* contract.c */
+void api_openapi(struct request *req);
+
 /* system.c */
 void api_health(struct request *req);
+void api_limits(struct request *req);
 void api_page(struct request *req);
 void api_asset(struct request *req);
 

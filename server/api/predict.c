@@ -297,6 +297,7 @@ static bool read_images(struct request *req, struct predict *p)
     for (int i = 0; i < p->part_count; i++) {
         if (p->parts[i].size_bytes <= limit)
             continue;
+        reply_name_limit(req, "image_bytes");
         reply_problem(req, 413, "body_too_large", "An image is over the limit of %ju bytes.",
                       (uintmax_t)limit);
         return false;

@@ -9,9 +9,9 @@
 #include "server/api/api.h"
 
 #define V1 "/api/v1"
-#define JSON_BYTES (1 << 20)
-#define SMALL_BYTES (4 << 10)
-#define WEIGHTS_BYTES (128 << 20) /* more than the largest model there can be */
+#define JSON_BYTES ROUTE_JSON_BYTES
+#define SMALL_BYTES ROUTE_SMALL_BYTES
+#define WEIGHTS_BYTES ROUTE_WEIGHTS_BYTES
 
 const struct route api_routes[] = {
     {"PUT", V1 "/batches/{name}", BODY_SPOOL, LIMIT_UPLOAD, api_batches_put, ACCESS_ADMIN},
@@ -70,6 +70,8 @@ const struct route api_routes[] = {
     {"DELETE", V1 "/session", BODY_NONE, 0, api_session_delete, ACCESS_OPEN},
 
     {"GET", "/healthz", BODY_NONE, 0, api_health, ACCESS_OPEN},
+    {"GET", V1 "/limits", BODY_NONE, 0, api_limits, ACCESS_PREDICT},
+    {"GET", "/openapi.json", BODY_NONE, 0, api_openapi, ACCESS_OPEN},
     {"GET", "/", BODY_NONE, 0, api_page, ACCESS_OPEN},
     {"GET", "/web/{file}", BODY_NONE, 0, api_asset, ACCESS_OPEN},
     {0},

@@ -1,15 +1,17 @@
 /*
- * system.c - health, and the embedded pages.
+ * system.c - health, the limits in force, and what is embedded: the contract and the pages.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/api/api.h"
+#include "server/api/format.h"
 #include "server/app.h"
 #include "server/assets.h"
 #include "server/http/etag.h"
 #include "server/http/http.h"
+#include "server/http/limits.h"
 
 /* Live and ready are one here: the socket listens only after the model is loaded. */
 void api_health(struct request *req)
@@ -17,6 +19,21 @@ void api_health(struct request *req)
     reply_json(req, 200,
                json_pack("{s:s, s:s, s:b, s:b}", "status", "ok", "version", ACCRETED_VERSION,
                          "live", 1, "ready", 1));
+}
+
+static json_t *limit_json(const struct limit *l, const struct config *config)
+{
+    return json_pack("{s:s, s:I, s:s, s:o, s:o, s:o}", "name", l->name, "value",
+                     (json_int_t)l->value(config), "unit", l->unit, "status", format_id(l->status),
+                     "code", format_text(l->code), "option", format_text(l->option));
+}
+
+void api_limits(struct request *req)
+{
+    json_t *list = json_array();
+    for (const struct limit *l = limits; l->name; l++)
+        json_array_append_new(list, limit_json(l, &request_app(req)->config));
+    reply_json(req, 200, json_pack("{s:o}", "limits", list));
 }
 
 static const char *content_type_of(const char *name)

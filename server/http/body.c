@@ -12,8 +12,9 @@
 #include "core/err.h"
 #include "server/app.h"
 #include "server/http/internal.h"
+#include "server/http/limits.h"
 
-enum { IGNORED_BYTES = 64 << 10, FRAME_BYTES = 64 << 10, FIRST_BYTES = 16 << 10 };
+enum { FRAME_BYTES = 64 << 10, FIRST_BYTES = 16 << 10 };
 
 #define ALL_BODIES_BYTES (UINT64_C(256) << 20) /* in memory, of all requests together */
 
@@ -22,7 +23,7 @@ static uint64_t limit_of(const struct request *req)
     const struct config *config = &req->app->config;
     const struct route *route = req->match.route;
     if (route->body == BODY_NONE)
-        return IGNORED_BYTES;
+        return ROUTE_IGNORED_BYTES;
     if (route->max_body_bytes == LIMIT_UPLOAD)
         return config->max_upload_bytes;
     if (route->max_body_bytes == LIMIT_IMAGE)
@@ -32,6 +33,7 @@ static uint64_t limit_of(const struct request *req)
 
 static void refuse_size(struct request *req)
 {
+    reply_name_limit(req, limit_of_body(req->match.route));
     reply_problem(req, 413, "body_too_large",
                   "The body is over the limit of %ju bytes; send less at once.",
                   (uintmax_t)req->body_limit);

@@ -15,6 +15,7 @@
 struct facts {
     int hosts, lengths, encodings, origins;
     const char *host, *length, *encoding, *origin;
+    size_t bytes; /* of all names and values, with ": " and the line end */
     bool malformed; /* a name that is no token, or a control character in a value */
 };
 
@@ -48,6 +49,7 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
 {
     (void)kind;
     struct facts *f = cls;
+    f->bytes += strlen(name) + (value ? strlen(value) : 0) + 4;
     f->malformed |= !is_token(name) || (value && has_control(value));
     note(name, "Host", value, &f->hosts, &f->host);
     note(name, "Content-Length", value, &f->lengths, &f->length);
@@ -155,6 +157,8 @@ void guard_check(struct MHD_Connection *mhd, const struct guard_request *req,
     if (f.malformed)
         refuse(out, 400, "bad_header",
                "A header name is no token, or a header value holds a control character.");
+    if (f.bytes > GUARD_HEADER_BYTES)
+        refuse(out, 431, "headers_too_large", "The headers are longer than 16384 bytes.");
     check_names(&f, req, out);
     if (req->uri_bytes > GUARD_URI_BYTES) {
         refuse(out, 414, "uri_too_long", "The request target is longer than 8192 bytes.");

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GUARD_URI_BYTES = 8192 };
+enum { GUARD_URI_BYTES = 8192, GUARD_HEADER_BYTES = 16 << 10 };
 
 struct guard_request {
     const char *method, *version; /* of the request line */

@@ -30,6 +30,14 @@ enum body_kind { BODY_NONE, BODY_MEMORY, BODY_SPOOL };
 #define LIMIT_UPLOAD UINT64_MAX      /* config.max_upload_bytes */
 #define LIMIT_IMAGE (UINT64_MAX - 1) /* config.max_image_bytes, and 64 KiB for a multipart frame */
 
+/* And those that are fixed. */
+enum {
+    ROUTE_JSON_BYTES = 1 << 20,
+    ROUTE_SMALL_BYTES = 4 << 10,
+    ROUTE_WEIGHTS_BYTES = 128 << 20, /* more than the largest model there can be */
+    ROUTE_IGNORED_BYTES = 64 << 10,  /* of a body where none is wanted */
+};
+
 /* Who may call a route once there is a token. Zero, the default of a row, is the strictest. */
 enum route_access {
     ACCESS_ADMIN,   /* a token of scope admin */
@@ -98,10 +106,14 @@ void reply_json(struct request *req, int status, json_t *body);
 char *reply_json_text(const json_t *body);
 /* 412: If-Match names another state than the present one (etag.h). */
 void reply_stale(struct request *req);
-/* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id}.
+/* RFC 9457 problem+json: {type,title,status,detail,instance,code,error,retryable,request_id},
+ * with `limit` where one was met.
  * `code` is stable and snake_case; the detail is printf-formatted and says what to do next. */
 void reply_problem(struct request *req, int status, const char *code, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
+/* The name (of static storage, limits.h) of the limit behind the problem to come, where its code
+ * alone does not tell. */
+void reply_name_limit(struct request *req, const char *limit);
 /* Bytes that are copied / that live for ever. */
 void reply_copy(struct request *req, int status, const char *content_type, const void *data,
                 size_t size_bytes);

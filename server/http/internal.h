@@ -85,6 +85,7 @@ struct request {
     struct spool *spool; /* BODY_SPOOL */
 
     struct reply_field *fields; /* of the reply to come */
+    const char *limit;          /* its name, for a problem to come; NULL: as the code tells */
     struct MHD_Response *response;
     int status;
     size_t response_bytes;

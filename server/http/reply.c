@@ -11,6 +11,7 @@
 #include "server/app.h"
 #include "server/http/etag.h"
 #include "server/http/internal.h"
+#include "server/http/limits.h"
 #include "server/log.h"
 
 enum { DETAIL_BYTES = 1024 };
@@ -31,6 +32,7 @@ static const char *title_of(int status)
     case 421: return "Misdirected Request";
     case 422: return "Unprocessable Content";
     case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
     case 500: return "Internal Server Error";
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
@@ -208,7 +210,15 @@ static void store_problem(struct request *req, int status, const char *code, cha
                              make_text(path), "code", code, "error", text, "retryable",
                              is_retryable(status, code), "request_id", req->id);
     json_decref(text);
+    const char *limit = req->limit ? req->limit : limit_of_code(code);
+    if (body && limit)
+        json_object_set_new(body, "limit", json_string(limit));
     store_json(req, status, problem_type(req->path), body);
+}
+
+void reply_name_limit(struct request *req, const char *limit)
+{
+    req->limit = limit;
 }
 
 void reply_refuse(struct request *req, int status, const char *code, const char *detail)
