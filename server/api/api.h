@@ -65,6 +65,9 @@ void api_session_post(struct request *req);
 void api_session_get(struct request *req);
 void api_session_delete(struct request *req);
 
+/* metrics.c */
+void api_metrics(struct request *req);
+
 /* contract.c */
 void api_openapi(struct request *req);
 

@@ -23,7 +23,8 @@ static json_t *moved_ref(const char *from, const char *ref)
     char text[256];
     const char *suffix = strstr(ref, SUFFIX);
     if (*ref == '#')
-        snprintf(text, sizeof text, "%s%s%s", from ? "#/components/schemas/" : "#", from ? from : "",
+        snprintf(text, sizeof text, "%s%s%s", from ? "#/components/schemas/" : "#",
+                 from ? from : "",
                  ref + 1);
     else if (suffix)
         snprintf(text, sizeof text, "#/components/schemas/%.*s%s", (int)(suffix - ref), ref,

@@ -4,7 +4,7 @@
  * History follows the active version's chain of parents. Everything is computed from the stored
  * counts at each request: some thousand rows at most.
  */
-#include "server/api/api.h"
+#include "server/api/history.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "server/api/api.h"
 #include "server/api/format.h"
 #include "server/api/measures.h"
 #include "server/app.h"
@@ -85,6 +86,18 @@ static int history_load(struct history *h, struct db_txn *t)
     if (!err && h->steps)
         err = confusion_list(t, h->chain[h->steps - 1].version, &h->cells, &h->cell_count);
     return err ? err : measure(h);
+}
+
+int history_measures(struct db_txn *t, struct measures *out)
+{
+    struct history h = {0};
+    int err = history_load(&h, t);
+    if (!err) {
+        *out = h.measures;
+        h.measures = (struct measures){0};
+    }
+    history_release(&h);
+    return err;
 }
 
 /* ---- JSON ---- */

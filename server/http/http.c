@@ -158,7 +158,9 @@ int http_start(struct http **out, struct app *app, const struct route *routes)
     h->routes = routes;
     if (getrandom(&h->id_prefix, sizeof h->id_prefix, 0) < 0)
         h->id_prefix = (uint32_t)getpid(); /* it only has to differ between starts */
-    int rc = listen_socket(h);
+    int rc = traffic_new(h);
+    if (rc == 0)
+        rc = listen_socket(h);
     if (rc != 0)
         goto out;
     h->daemon = start_daemon(h);
@@ -172,7 +174,7 @@ int http_start(struct http **out, struct app *app, const struct route *routes)
         MHD_stop_daemon(h->daemon); /* closes the socket too */
 out:
     if (rc != 0)
-        free(h);
+        http_free(h);
     else
         *out = h;
     return rc;
@@ -226,5 +228,7 @@ int http_owed(const struct http *h)
 
 void http_free(struct http *h)
 {
+    if (h)
+        free(h->traffic);
     free(h);
 }

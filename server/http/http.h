@@ -78,6 +78,23 @@ void http_free(struct http *h);
 /* The port really listened on (config may say 0). */
 int http_port(const struct http *h);
 
+/* ---- for /metrics ---- */
+
+enum { TRAFFIC_BUCKETS = 12, TRAFFIC_CODES = 32 };
+extern const double traffic_bounds[TRAFFIC_BUCKETS]; /* seconds, growing */
+
+struct traffic {              /* of one route, since the start */
+    const struct route *route; /* NULL: what no route was found for */
+    struct {
+        int status; /* 0: end of the list */
+        uint64_t count;
+    } codes[TRAFFIC_CODES];
+    /* Requests that took up to traffic_bounds[i], all of them, and their time. */
+    uint64_t buckets[TRAFFIC_BUCKETS], count, sum_ns;
+};
+/* One for every route, then that for none; borrowed. */
+const struct traffic *http_traffic(const struct http *h, int *count);
+
 /* ---- what a handler may ask; all borrowed until the request is done ---- */
 struct app *request_app(struct request *req);
 const char *request_method(const struct request *req);

@@ -1,7 +1,7 @@
 /*
  * idempotency.c - Idempotency-Key on the POSTs that change what is stored: those of scope admin.
  *
- *   handle --> fingerprint (pool) --> claim (db) --fresh--> the route's handler --> keep (db) --> sent
+ *   handle --> fingerprint (pool) --> claim (db) --fresh--> the handler --> keep (db) --> sent
  *                                        \--seen before--> replay, 409 or 422
  *
  * The key is claimed before the handler runs and its reply is durable before it is sent. Only a

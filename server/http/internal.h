@@ -72,6 +72,7 @@ struct request {
     char *method, *path;
     struct route_match match;
     struct identity identity;
+    uint64_t began_ns; /* when its headers were there */
     bool handled; /* the handler was called */
     bool owed;    /* ... and has not replied yet */
     bool queued;  /* the reply went to libmicrohttpd */
@@ -110,6 +111,8 @@ struct http {
     int uploads;          /* spooled bodies now */
     uint64_t body_memory; /* bytes of bodies in memory now */
     uint32_t id_prefix, id_count;
+    struct traffic *traffic; /* of each route, and of none */
+    int traffic_count;
 };
 
 /* http.c: run libmicrohttpd soon, from the loop, and ask it for its next time-out. */
@@ -141,6 +144,10 @@ void request_resume(struct request *req);
 void request_finish(struct request *req);
 /* At http_stop: answers what is deferred with 503 and resumes what is suspended. */
 void request_shut(struct request *req);
+
+/* traffic.c. traffic_note: before the connection forgets what it was doing. Errors: ERR_NOMEM. */
+int traffic_new(struct http *h);
+void traffic_note(struct request *req);
 
 /* body.c: collecting what comes. body_begin may store a reply. */
 void body_begin(struct request *req, bool announced, uint64_t content_length);

@@ -24,6 +24,7 @@ static struct request *request_new(struct http *h, struct MHD_Connection *mhd, c
     if (!req)
         return NULL;
     *req = (struct request){.http = h, .app = h->app, .connection = c, .mhd = mhd};
+    req->began_ns = uv_hrtime();
     snprintf(req->id, sizeof req->id, "%08x-%08x", h->id_prefix, ++h->id_count);
     req->method = strdup(method);
     req->path = strdup(url);
@@ -82,6 +83,7 @@ void request_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     *con_cls = NULL;
     log_debug("%s %s %s: %d%s", req->id, req->method, req->path, req->status,
               toe == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : ", not completed");
+    traffic_note(req);
     connection_enter(req->connection, CONNECTION_WAITING);
     if (req->connection->stream)
         stream_detach(req->connection->stream);
