@@ -7,10 +7,10 @@
  * gradients are kept a member and added in member order, so the result depends on the gang's
  * size but never on timing.
  *
- * What is kept from forward to backward: of each convolution its output y, of each block its
- * output a. What lies between (batch norm and ReLU inside a block) is recomputed image by image
- * while it is in the cache anyway, which costs one multiply-add a value and saves a quarter of
- * the memory.
+ * What is kept from forward to backward: of each convolution its output y, of some blocks their
+ * output a. What lies between (batch norm and ReLU inside a block, the outputs of most blocks inside
+ * a stage) is made again image by image while it is in the cache anyway: a multiply-add and an
+ * addition a value, for about a quarter less memory.
  */
 #ifndef ACCRETED_CORE_MODEL_TRAIN_H
 #define ACCRETED_CORE_MODEL_TRAIN_H
