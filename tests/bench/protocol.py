@@ -31,6 +31,8 @@ ABLATION = {
     "last, aux on": {**M2KD, **PROTOTYPES, "teachers": "last"},
     "all, aux off": {**M2KD, **PROTOTYPES, "aux": False},
     "all, aux on": {**M2KD, **PROTOTYPES},
+    "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
+    "bf16": {**M2KD, **PROTOTYPES, "precision": "bf16"},
     "lambda 0.25": {**M2KD, **PROTOTYPES, "lambda": 0.25},
     "lambda 4": {**M2KD, **PROTOTYPES, "lambda": 4},
     "softmax": {**M2KD, **PROTOTYPES, "loss": "softmax"},
