@@ -26,7 +26,9 @@ enum {
     /* Between planes: no multiple of 4 KiB, or all points of a tile would fall on one set of L1. */
     PLANE_SLACK = 16,
     CHUNK_FLOATS = 80 * 1024, /* of v and m together */
-    CACHED_FLOATS = 256 * 1024, /* what of u the L2 cache holds beside a chunk */
+    CACHED_FLOATS = 256 * 1024, /* of u that the L2 cache holds beside a chunk */
+    MOST_FLOATS = 1024 * 1024,  /* of u that many tiles are worth reading for */
+    MANY_TILES = 16,
 };
 
 static int tiles_along(int pixels)
@@ -46,13 +48,14 @@ static bool fits(const struct conv *c, enum conv_pass pass)
            c->cout % c->kernels->lanes == 0;
 }
 
-/* Not where tiles stick out too far, nor where a few tiles make all of u come from memory. */
+/* Not where tiles stick out too far, nor where u, four times as large as the weights, comes from
+ * memory for too few of them: bench_conv shows both algorithms. */
 bool conv_winograd_pays(const struct conv *c)
 {
     int tile_pixels = tile_count(c) * CONV_WINOGRAD_OUT * CONV_WINOGRAD_OUT;
+    int most_floats = tile_count(c) >= MANY_TILES ? MOST_FLOATS : CACHED_FLOATS;
 
-    return 2 * tile_pixels <= 3 * c->h * c->w &&
-           (tile_count(c) >= 16 || POINTS * c->cin * c->cout <= CACHED_FLOATS);
+    return 2 * tile_pixels <= 3 * c->h * c->w && POINTS * c->cin * c->cout <= most_floats;
 }
 
 size_t conv_winograd_image_floats(int height, int width, int channels)

@@ -457,7 +457,8 @@ static void algorithms_check(const struct shape *s, enum conv_precision precisio
 static void shape_and_precision_choose_the_algorithms(void **state)
 {
     static const struct shape stem = {8, 8, 3, 16, 3, 1}, halving = {8, 8, 16, 32, 3, 2};
-    static const struct shape small = {5, 5, 16, 16, 3, 1}, wide = {8, 8, 512, 512, 3, 1};
+    static const struct shape small = {5, 5, 16, 16, 3, 1}, wide = {8, 8, 512, 512, 3, 1},
+                              wider = {16, 16, 256, 256, 3, 1}, many = {16, 16, 128, 128, 3, 1};
     static const struct shape inner[] = {{32, 32, 16, 16, 3, 1}, {8, 8, 64, 64, 3, 1},
                                          {14, 14, 32, 32, 3, 1}, {7, 7, 64, 64, 3, 1}};
     static const enum conv_algorithm winograd[] = {
@@ -475,6 +476,8 @@ static void shape_and_precision_choose_the_algorithms(void **state)
     algorithms_check(&halving, CONV_FP32, direct);
     algorithms_check(&small, CONV_FP32, direct);
     algorithms_check(&wide, CONV_FP32, direct);
+    algorithms_check(&wider, CONV_FP32, direct);
+    algorithms_check(&many, CONV_FP32, winograd);
     for (size_t i = 0; i < sizeof inner / sizeof inner[0]; i++)
         algorithms_check(&inner[i], CONV_FP32, winograd);
     for (enum conv_isa isa = 0; isa <= conv_isa_best(); isa++) {
