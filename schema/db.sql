@@ -30,18 +30,22 @@ CREATE TABLE batches (
 ) STRICT;
 
 CREATE TABLE classes (
-    class         INTEGER PRIMARY KEY CHECK (class >= 0),
-    name          TEXT NOT NULL UNIQUE,
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    class         INTEGER NOT NULL CHECK (class >= 0), -- output index
+    name          TEXT NOT NULL,
     since_version INTEGER NOT NULL REFERENCES versions (version),
-    step          INTEGER NOT NULL CHECK (step >= 1)
+    step          INTEGER NOT NULL CHECK (step >= 1),
+    UNIQUE (since_version, class),
+    UNIQUE (since_version, name)
 ) STRICT;
 
 CREATE TABLE confusion (
     version         INTEGER NOT NULL REFERENCES versions (version),
-    true_class      INTEGER NOT NULL REFERENCES classes (class),
-    predicted_class INTEGER NOT NULL REFERENCES classes (class),
+    pruned          INTEGER NOT NULL CHECK (pruned IN (0, 1)),
+    true_class      INTEGER NOT NULL CHECK (true_class >= 0),
+    predicted_class INTEGER NOT NULL CHECK (predicted_class >= 0),
     count           INTEGER NOT NULL CHECK (count > 0),
-    PRIMARY KEY (version, true_class, predicted_class)
+    PRIMARY KEY (version, pruned, true_class, predicted_class)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE db_upgrades (
@@ -52,10 +56,11 @@ CREATE TABLE db_upgrades (
 
 CREATE TABLE evaluations (
     version INTEGER NOT NULL REFERENCES versions (version),
-    class   INTEGER NOT NULL REFERENCES classes (class),
+    pruned  INTEGER NOT NULL CHECK (pruned IN (0, 1)), -- of the snapshot
+    class   INTEGER NOT NULL CHECK (class >= 0),       -- output index
     total   INTEGER NOT NULL CHECK (total > 0),
     correct INTEGER NOT NULL CHECK (correct BETWEEN 0 AND total),
-    PRIMARY KEY (version, class)
+    PRIMARY KEY (version, pruned, class)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE events (
@@ -130,7 +135,8 @@ CREATE TABLE jobs (
     gang          INTEGER CHECK (gang >= 1),
     reproducible  INTEGER CHECK (reproducible IN (0, 1)),
     train_images  INTEGER CHECK (train_images >= 0),
-    images_per_second REAL,
+    images_per_second REAL, base INTEGER REFERENCES versions (version), published INTEGER NOT NULL DEFAULT 1
+    CHECK (published IN (0, 1)),
     CHECK ((state = 'failed') = (error_code IS NOT NULL)),
     CHECK ((error_code IS NULL) = (error_detail IS NULL)),
     CHECK ((state = 'succeeded') = (version IS NOT NULL)),
@@ -159,7 +165,12 @@ CREATE TABLE versions (
     accuracy_dense  REAL,
     accuracy_pruned REAL,
     created_ms      INTEGER NOT NULL,
-    train_seconds   REAL NOT NULL,
+    train_seconds   REAL NOT NULL, published INTEGER NOT NULL DEFAULT 1
+    CHECK (published IN (0, 1)), dense_kept INTEGER NOT NULL DEFAULT 1
+    CHECK (dense_kept IN (0, 1)), from_snapshot INTEGER NOT NULL DEFAULT 0
+    CHECK (from_snapshot IN (0, 1)), parent_from_snapshot INTEGER NOT NULL DEFAULT 0
+    CHECK (parent_from_snapshot IN (0, 1)), discarded_ms INTEGER
+    CHECK (discarded_ms IS NULL OR active = 0),
     CHECK ((parent IS NULL) = (step = 1)),
     CHECK (parent < version)
 ) STRICT;
@@ -234,7 +245,8 @@ BEGIN
             NEW.job, NEW.version);
 END;
 
-CREATE TRIGGER events_version_discarded AFTER DELETE ON versions
+CREATE TRIGGER events_version_discarded AFTER UPDATE OF discarded_ms ON versions
+WHEN NEW.discarded_ms IS NOT NULL AND OLD.discarded_ms IS NULL
 BEGIN
     INSERT INTO events (kind, created_ms, what, job, version)
     VALUES ('version', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), 'discarded',

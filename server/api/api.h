@@ -30,6 +30,10 @@ void api_models_list(struct request *req);
 void api_models_get(struct request *req);
 void api_snapshots_list(struct request *req);
 
+/* versions.c */
+void api_models_activate(struct request *req);
+void api_models_delete(struct request *req);
+
 /* export.c, import.c */
 void api_models_export(struct request *req);
 void api_models_post(struct request *req);

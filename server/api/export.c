@@ -13,18 +13,15 @@
 #include <string.h>
 
 #include "core/err.h"
-#include "core/m2kd/snapshot.h"
 #include "server/api/format.h"
 #include "server/app.h"
 #include "server/export/onnx.h"
 #include "server/export/safetensors.h"
 #include "server/http/etag.h"
 #include "server/http/http.h"
-#include "server/jobs/data.h"
+#include "server/jobs/serving.h"
 #include "server/store/versions.h"
 #include "server/work.h"
-
-enum { PATH_BYTES = 4400 };
 
 struct format {
     const char *name;
@@ -58,19 +55,6 @@ static void exporting_free(struct exporting *e)
 
 /* ---- on the pool ---- */
 
-static int load_model(const struct exporting *e, struct model **out, bool *from_snapshot)
-{
-    char path[PATH_BYTES];
-    const char *dir = e->app->config.data_dir;
-    data_path_number(path, sizeof path, dir, "models", e->version.version);
-    int err = model_load(out, path, e->app->isa);
-    *from_snapshot = err == ERR_MISSING;
-    if (err != ERR_MISSING)
-        return err;
-    data_path_number(path, sizeof path, dir, "snapshots", e->version.version);
-    return snapshot_load(out, path, e->app->isa);
-}
-
 static int write_file(struct exporting *e, struct model *m, bool from_snapshot)
 {
     struct export_source source = {
@@ -94,7 +78,8 @@ static void work(void *ctx)
     struct exporting *e = ctx;
     struct model *m = NULL;
     bool from_snapshot;
-    e->err = load_model(e, &m, &from_snapshot);
+    e->err = version_load(&m, e->app->config.data_dir, e->version.version, e->app->isa,
+                          &from_snapshot);
     if (!e->err)
         e->err = write_file(e, m, from_snapshot);
     if (!e->err)
@@ -146,7 +131,7 @@ static int read_rows(struct exporting *e)
     if (!parse_id(request_param(e->req, "version"), &number))
         return ERR_MISSING;
     int err = versions_get(t, number, &e->version);
-    return err ? err : classes_list(t, &e->classes, &e->class_count);
+    return err ? err : classes_of(t, number, &e->classes, &e->class_count);
 }
 
 static void reply_error(struct request *req, int err)

@@ -78,13 +78,14 @@ static int measure(struct history *h)
 
 static int history_load(struct history *h, struct db_txn *t)
 {
-    int err = versions_chain(t, &h->chain, &h->steps);
+    int err = versions_chain(t, 0, &h->chain, &h->steps);
     if (!err)
-        err = classes_list(t, &h->classes, &h->class_count);
+        err = classes_of(t, 0, &h->classes, &h->class_count);
     if (!err)
         err = evaluations_chain(t, &h->scores, &h->score_count);
     if (!err && h->steps)
-        err = confusion_list(t, h->chain[h->steps - 1].version, &h->cells, &h->cell_count);
+        err = confusion_list(t, h->chain[h->steps - 1].version,
+                             h->chain[h->steps - 1].from_snapshot, &h->cells, &h->cell_count);
     return err ? err : measure(h);
 }
 
@@ -115,6 +116,14 @@ static json_t *versions_json(const struct history *h)
     json_t *list = json_array();
     for (int t = 0; t < h->steps; t++)
         json_array_append_new(list, json_integer(h->chain[t].version));
+    return list;
+}
+
+static json_t *weights_json(const struct history *h)
+{
+    json_t *list = json_array();
+    for (int t = 0; t < h->steps; t++)
+        json_array_append_new(list, json_string(h->chain[t].from_snapshot ? "snapshot" : "dense"));
     return list;
 }
 
@@ -173,8 +182,8 @@ static json_t *history_json(const struct history *h)
 {
     const struct measures *m = &h->measures;
     int earlier = h->steps > 0 ? h->steps - 1 : 0;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "versions",
-                     versions_json(h), "accuracy_matrix", matrix_json(h), "accuracy",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "versions",
+                     versions_json(h), "weights", weights_json(h), "accuracy_matrix", matrix_json(h), "accuracy",
                      reals_json(m->accuracy, h->steps), "average_incremental",
                      format_real(m->average_incremental), "last", format_real(m->last),
                      "forgetting", reals_json(m->forgetting, earlier), "forgetting_mean",
@@ -252,7 +261,7 @@ void api_classes_list(struct request *req)
     int count, limit;
     if (!format_page(req, &shown, &limit))
         return;
-    int err = classes_list(db_reader(request_app(req)->db), &classes, &count);
+    int err = classes_of(db_reader(request_app(req)->db), 0, &classes, &count);
     if (err) {
         reply_problem(req, 500, "internal_error", "The classes cannot be read: %s. See the log.",
                       err_str(err));
@@ -262,7 +271,8 @@ void api_classes_list(struct request *req)
     int end = count - shown > limit ? (int)shown + limit : count;
     for (int i = shown < count ? (int)shown : count; i < end; i++)
         json_array_append_new(
-            list, json_pack("{s:i, s:s, s:I, s:i, s:I}", "index", classes[i].class_index, "name",
+            list, json_pack("{s:I, s:i, s:s, s:I, s:i, s:I}", "id",
+                            (json_int_t)classes[i].id, "index", classes[i].class_index, "name",
                             classes[i].name, "since_version",
                             (json_int_t)classes[i].since_version, "step", classes[i].step,
                             "test_images", (json_int_t)classes[i].test_images));

@@ -207,9 +207,10 @@ static int insert_rows(struct db_txn *t, struct importing *i)
         .created_ms = db_now_ms(),
     };
     if (!err)
-        err = versions_insert(t, &v, (const char *const *)i->file.labels, 0, &nothing);
+        err = versions_insert(t, &v, (const char *const *)i->file.labels, 0, &nothing,
+                              &nothing);
     if (!err)
-        err = jobs_succeed(t, job, v.version, true);
+        err = jobs_succeed(t, job, v.version, true, true);
     free(nothing.confusion);
     return err;
 }
@@ -254,7 +255,7 @@ static void published(void *ctx, int status)
         reply_error(i, status);
     } else {
         i->serving->version = i->version;
-        predictor_swap(i->app->predictor, i->serving);
+        predictor_swap_committed(i->app->predictor, i->serving);
         i->serving = NULL;
         log_info("version %" PRId64 " was imported", i->version);
         snprintf(location, sizeof location, "/api/v1/models/%" PRId64, i->version);

@@ -12,28 +12,44 @@
 #include "server/http/http.h"
 #include "server/store/versions.h"
 
-typedef json_t *(*version_json_fn)(const struct version *v, const struct class_row *classes,
-                                   int class_count);
+/* NULL: `err` says why, or memory ran out. */
+typedef json_t *(*version_json_fn)(struct db_txn *t, const struct version *v, int *err);
 
-static json_t *model_json(const struct version *v, const struct class_row *classes,
-                          int class_count)
+static json_t *names_json(const struct class_row *classes, int count)
 {
     json_t *names = json_array();
-    for (int i = 0; i < v->classes && i < class_count; i++)
+    for (int i = 0; i < count; i++)
         json_array_append_new(names, json_string(classes[i].name));
-    return json_pack("{s:I, s:o, s:I, s:i, s:b, s:i, s:o, s:o, s:I, s:o, s:f}", "version",
-                     (json_int_t)v->version, "parent", format_id(v->parent), "job",
-                     (json_int_t)v->job, "step", v->step, "active", (int)v->active, "classes",
-                     v->classes, "class_names", names, "created", format_time(v->created_ms),
-                     "model_bytes", (json_int_t)v->model_bytes, "accuracy",
-                     format_real(v->accuracy_dense), "train_seconds", v->train_seconds);
+    return names;
 }
 
-static json_t *snapshot_json(const struct version *v, const struct class_row *classes,
-                             int class_count)
+/* What serves, or would once it is activated, with the accuracy that was measured on just that. */
+static json_t *model_json(struct db_txn *t, const struct version *v, int *err)
 {
-    (void)classes;
-    (void)class_count;
+    struct class_row *classes;
+    int count;
+    *err = classes_of(t, v->version, &classes, &count);
+    if (*err)
+        return NULL;
+    bool dense = v->active ? !v->from_snapshot : v->dense_kept;
+    json_t *o = json_pack(
+        "{s:I, s:o, s:i, s:I, s:i, s:b, s:b, s:i, s:o, s:o, s:I, s:s, s:o, s:o, s:f}", "version",
+        (json_int_t)v->version, "parent", format_id(v->parent), "children", v->children, "job",
+        (json_int_t)v->job, "step", v->step, "active", (int)v->active, "published",
+        (int)v->published, "classes", v->classes, "class_names", names_json(classes, count),
+        "created", format_time(v->created_ms), "model_bytes",
+        (json_int_t)(v->dense_kept ? v->model_bytes : 0), "weights",
+        dense ? "dense" : "snapshot", "accuracy", format_real(v->accuracy_dense),
+        "serving_accuracy", format_real(dense ? v->accuracy_dense : v->accuracy_pruned),
+        "train_seconds", v->train_seconds);
+    free(classes);
+    return o;
+}
+
+static json_t *snapshot_json(struct db_txn *t, const struct version *v, int *err)
+{
+    (void)t;
+    *err = 0;
     return json_pack("{s:I, s:i, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "version",
                      (json_int_t)v->version, "step", v->step, "bytes",
                      (json_int_t)v->snapshot_bytes, "dense_bytes", (json_int_t)v->dense_bytes,
@@ -49,7 +65,7 @@ static void reply_store_error(struct request *req, int err)
     reply_problem(req, 500, "internal_error", "The database said: %s. See the log.", err_str(err));
 }
 
-static void reply_not_found(struct request *req)
+void reply_model_missing(struct request *req)
 {
     reply_problem(req, 404, "model_not_found",
                   "There is no model version '%.40s'. GET /api/v1/models lists them.",
@@ -60,27 +76,23 @@ static void reply_list(struct request *req, const char *key, version_json_fn to_
 {
     struct db_txn *t = db_reader(request_app(req)->db);
     struct version *versions = NULL;
-    struct class_row *classes = NULL;
     int64_t before;
-    int limit, count = 0, class_count = 0;
+    int limit, count = 0;
     if (!format_page(req, &before, &limit))
         return;
     int err = versions_list(t, before, limit + 1, &versions, &count);
-    if (!err)
-        err = classes_list(t, &classes, &class_count);
-    if (err) {
-        reply_store_error(req, err);
-        goto out;
-    }
     int shown = count < limit ? count : limit;
     json_t *list = json_array();
-    for (int i = 0; i < shown; i++)
-        json_array_append_new(list, to_json(&versions[i], classes, class_count));
-    json_t *next = count > limit ? format_token(req, versions[shown - 1].version) : json_null();
-    reply_json(req, 200, json_pack("{s:o, s:o}", key, list, "next_page_token", next));
-out:
+    for (int i = 0; i < shown && !err; i++)
+        json_array_append_new(list, to_json(t, &versions[i], &err));
+    if (err) {
+        reply_store_error(req, err);
+        json_decref(list);
+    } else {
+        json_t *next = count > limit ? format_token(req, versions[shown - 1].version) : json_null();
+        reply_json(req, 200, json_pack("{s:o, s:o}", key, list, "next_page_token", next));
+    }
     free(versions);
-    free(classes);
 }
 
 void api_models_list(struct request *req)
@@ -97,21 +109,16 @@ void reply_model(struct request *req, int status, int64_t version)
 {
     struct db_txn *t = db_reader(request_app(req)->db);
     struct version v;
-    struct class_row *classes;
-    int class_count;
+    json_t *model = NULL;
     int err = versions_get(t, version, &v);
-    if (err == ERR_MISSING) {
-        reply_not_found(req);
-        return;
-    }
     if (!err)
-        err = classes_list(t, &classes, &class_count);
-    if (err) {
+        model = model_json(t, &v, &err);
+    if (err == ERR_MISSING)
+        reply_model_missing(req);
+    else if (err)
         reply_store_error(req, err);
-        return;
-    }
-    reply_json(req, status, model_json(&v, classes, class_count));
-    free(classes);
+    else
+        reply_json(req, status, model);
 }
 
 void api_models_get(struct request *req)
@@ -120,5 +127,5 @@ void api_models_get(struct request *req)
     if (parse_id(request_param(req, "version"), &number))
         reply_model(req, 200, number);
     else
-        reply_not_found(req);
+        reply_model_missing(req);
 }

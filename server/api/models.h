@@ -10,5 +10,7 @@ struct request;
 
 /* Replies with version `version`; 404 when there is none. Loop. */
 void reply_model(struct request *req, int status, int64_t version);
+/* The 404 for the path's {version}. */
+void reply_model_missing(struct request *req);
 
 #endif

@@ -30,6 +30,8 @@ const struct route api_routes[] = {
     {"GET", V1 "/models", BODY_NONE, 0, api_models_list, ACCESS_PREDICT},
     {"POST", V1 "/models", BODY_SPOOL, WEIGHTS_BYTES, api_models_post, ACCESS_ADMIN},
     {"GET", V1 "/models/{version}", BODY_NONE, 0, api_models_get, ACCESS_PREDICT},
+    {"DELETE", V1 "/models/{version}", BODY_NONE, 0, api_models_delete, ACCESS_ADMIN},
+    {"POST", V1 "/models/{version}/activate", BODY_NONE, 0, api_models_activate, ACCESS_ADMIN},
     {"GET", V1 "/models/{version}/export", BODY_NONE, 0, api_models_export, ACCESS_ADMIN},
     {"GET", V1 "/snapshots", BODY_NONE, 0, api_snapshots_list, ACCESS_PREDICT},
     {"GET", V1 "/storage", BODY_NONE, 0, api_storage_get, ACCESS_PREDICT},

@@ -3,9 +3,11 @@
  */
 #include "server/jobs/data.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/err.h"
 #include "core/learner/learner.h"
@@ -25,6 +27,16 @@ void data_path_number(char *out, size_t out_bytes, const char *data_dir, const c
                       int64_t number)
 {
     snprintf(out, out_bytes, "%s/%s/%" PRId64, data_dir, folder, number);
+}
+
+void data_delete_training(const char *data_dir, const struct batch *b)
+{
+    char path[4400];
+    data_path(path, sizeof path, data_dir, "batches", b->hash, ".train");
+    if (unlink(path) != 0 && errno != ENOENT)
+        log_warning("the training images of batch '%s' could not be deleted now (%m); the next "
+                    "start tries again",
+                    b->name);
 }
 
 static int check_command(const struct data_source *s)

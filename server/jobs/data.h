@@ -30,6 +30,10 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
  * out, with a warning in the log: measuring less is better than never learning again. */
 int data_test(const struct data_source *s, const struct job_options *o, struct dataset *out);
 
+/* Deletes the training images of a batch that was consumed; a failure is logged, and the next start
+ * tries again. */
+void data_delete_training(const char *data_dir, const struct batch *b);
+
 /* "<data_dir>/<folder>/<name><suffix>" with `name` a hash or a number. */
 void data_path(char *out, size_t out_bytes, const char *data_dir, const char *folder,
                const char *name, const char *suffix);

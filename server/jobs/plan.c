@@ -57,11 +57,11 @@ static int load_base(struct db_txn *t, struct plan *p)
     struct class_row *classes = NULL;
     struct version *chain = NULL;
     int class_count = 0, chain_count = 0;
-    int err = classes_list(t, &classes, &class_count);
+    int err = classes_of(t, 0, &classes, &class_count);
     for (int i = 0; i < class_count && !err; i++)
         err = add_name(p, classes[i].name);
     if (!err)
-        err = versions_chain(t, &chain, &chain_count);
+        err = versions_chain(t, 0, &chain, &chain_count);
     if (!err)
         err = versions_next(t, &p->version);
     if (err)
@@ -242,6 +242,8 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
         err = add_classes(t, &p, why);
     if (!err)
         err = fix_architecture(t, &p, why);
+    if (!err)
+        err = jobs_set_base(t, id, p.parent);
     job_release(&job);
     if (err) {
         plan_release(&p);

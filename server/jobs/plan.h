@@ -33,7 +33,7 @@ struct plan {
  * are the store's. */
 int plan_for_post(struct db_txn *t, const char *const *batch_names, int count,
                   const struct job_options *options, struct plan *out, struct refusal *why);
-/* For the start of job `id`: everything the worker needs. */
+/* For the start of job `id`: everything the worker needs; the job's row says what it builds on. */
 int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusal *why);
 void plan_release(struct plan *p);
 

@@ -315,7 +315,7 @@ static void on_wake(uv_async_t *handle)
     for (struct predictor_task *next; t; t = next) {
         next = t->next;
         account(p, t);
-        if (t->class_names && t->serving)
+        if (t->class_names && t->serving && versions_exists(db_reader(p->app->db), t->version))
             cache_other(p, t->serving);
         free_names(t);
         t->done(t);
@@ -328,7 +328,7 @@ static int copy_names(struct predictor *p, const struct version *v, char ***out)
     struct class_row *rows = NULL;
     int count = 0;
     char **names = calloc((size_t)v->classes, sizeof *names);
-    int err = names ? classes_list(db_reader(p->app->db), &rows, &count) : ERR_NOMEM;
+    int err = names ? classes_of(db_reader(p->app->db), v->version, &rows, &count) : ERR_NOMEM;
     if (!err && count < v->classes)
         err = ERR_CORRUPT;
     for (int i = 0; i < v->classes && !err; i++) {
@@ -448,11 +448,30 @@ int predictor_start(struct predictor *p)
     return err;
 }
 
+void predictor_forget(struct predictor *p, int64_t version)
+{
+    if (!find_other(p, version)) /* moves it to the front */
+        return;
+    serving_release(p->others[0]);
+    memmove(&p->others[0], &p->others[1], (PREDICTOR_OTHERS - 1) * sizeof p->others[0]);
+    p->others[PREDICTOR_OTHERS - 1] = NULL;
+}
+
 void predictor_swap(struct predictor *p, struct serving *s)
 {
     serving_release(p->active);
     p->active = s;
+    predictor_forget(p, s->version); /* a later `other` may have to come from its snapshot */
     log_info("version %" PRId64 " serves %d classes", s->version, s->class_count);
+}
+
+void predictor_swap_committed(struct predictor *p, struct serving *s)
+{
+    struct version v;
+    if (versions_active(db_reader(p->app->db), &v) == 0 && v.version == s->version)
+        predictor_swap(p, s);
+    else
+        serving_release(s);
 }
 
 struct serving *predictor_active(struct predictor *p)

@@ -78,6 +78,11 @@ void predictor_free(struct predictor *p);
 int predictor_start(struct predictor *p);
 /* Makes `s` the one that serves; takes the reference. */
 void predictor_swap(struct predictor *p, struct serving *s);
+/* The same after a commit that made it the active one, unless another one has become that since:
+ * the news of two commits may come here in either order. */
+void predictor_swap_committed(struct predictor *p, struct serving *s);
+/* Answers from `version`, which is not active, no longer. */
+void predictor_forget(struct predictor *p, int64_t version);
 /* The active one, held for the caller, or NULL when nothing is published yet. */
 struct serving *predictor_active(struct predictor *p);
 

@@ -83,7 +83,7 @@ static void on_worker_done(void *ctx, struct worker *w)
     struct queue *q = ctx;
     struct serving *serving = worker_take_serving(w);
     if (serving)
-        predictor_swap(q->app->predictor, serving);
+        predictor_swap_committed(q->app->predictor, serving);
     q->running = NULL;
     worker_free(w);
     if (q->watch)

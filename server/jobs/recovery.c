@@ -101,6 +101,13 @@ static int64_t number_of(const char *name)
     return *end == '\0' && number > 0 ? number : 0;
 }
 
+static bool model_owned(struct db_txn *t, const char *name)
+{
+    struct version v;
+    int err = versions_get(t, number_of(name), &v);
+    return err ? err != ERR_MISSING : v.dense_kept;
+}
+
 static bool version_owned(struct db_txn *t, const char *name)
 {
     return number_of(name) && versions_exists(t, number_of(name));
@@ -150,7 +157,7 @@ static void sweep_consumed(struct db_txn *t, const char *data_dir)
     struct batch *batches;
     char path[4400];
     int count;
-    if (batches_load_consumed(t, &batches, &count))
+    if (batches_load_consumed(t, 0, &batches, &count))
         return;
     for (int i = 0; i < count; i++) {
         data_path(path, sizeof path, data_dir, "batches", batches[i].hash, ".train");
@@ -163,7 +170,7 @@ static void sweep_consumed(struct db_txn *t, const char *data_dir)
 void recovery_sweep(struct db *db, const char *data_dir)
 {
     struct db_txn *t = db_reader(db);
-    sweep_folder(t, data_dir, "models", version_owned);
+    sweep_folder(t, data_dir, "models", model_owned);
     sweep_folder(t, data_dir, "snapshots", version_owned);
     sweep_folder(t, data_dir, "checkpoints", checkpoint_owned);
     sweep_folder(t, data_dir, "batches", pack_owned);

@@ -49,17 +49,25 @@ out:
     return err;
 }
 
+int version_load(struct model **out, const char *data_dir, int64_t version, enum conv_isa isa,
+                 bool *from_snapshot)
+{
+    char path[4400];
+    data_path_number(path, sizeof path, data_dir, "models", version);
+    int err = model_load(out, path, isa);
+    if (from_snapshot)
+        *from_snapshot = err == ERR_MISSING;
+    if (err != ERR_MISSING)
+        return err;
+    data_path_number(path, sizeof path, data_dir, "snapshots", version);
+    return snapshot_load(out, path, isa);
+}
+
 int serving_load(struct serving **out, const char *data_dir, int64_t version,
                  const char *const *class_names, int class_count, enum conv_isa isa)
 {
-    char path[4400];
     struct model *model = NULL;
-    data_path_number(path, sizeof path, data_dir, "models", version);
-    int err = model_load(&model, path, isa);
-    if (err == ERR_MISSING) {
-        data_path_number(path, sizeof path, data_dir, "snapshots", version);
-        err = snapshot_load(&model, path, isa);
-    }
+    int err = version_load(&model, data_dir, version, isa, NULL);
     if (!err && model->net->spec.classes != class_count)
         err = ERR_CORRUPT;
     if (!err)

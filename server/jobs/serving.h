@@ -7,6 +7,7 @@
 #ifndef ACCRETED_SERVER_JOBS_SERVING_H
 #define ACCRETED_SERVER_JOBS_SERVING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/model/frozen.h"
@@ -28,8 +29,11 @@ struct prediction {
 /* Builds a serving from a loaded model and its class names (copied). Errors: ERR_NOMEM. */
 int serving_new(struct serving **out, int64_t version, struct model *model,
                 const char *const *class_names);
-/* The same from the data directory: the dense file while there is one, else rebuilt from the
- * snapshot. Errors: those of model_load; ERR_CORRUPT when the file has not `class_count` classes. */
+/* The model of a version, from its dense file while there is one, else rebuilt from the snapshot
+ * (*from_snapshot tells; NULL is fine). Blocks on the disk. Errors: those of model_load. */
+int version_load(struct model **out, const char *data_dir, int64_t version, enum conv_isa isa,
+                 bool *from_snapshot);
+/* A serving of what version_load finds. Errors: those of model_load; ERR_CORRUPT when the file has not `class_count` classes. */
 int serving_load(struct serving **out, const char *data_dir, int64_t version,
                  const char *const *class_names, int class_count, enum conv_isa isa);
 struct serving *serving_hold(struct serving *s);

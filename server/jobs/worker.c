@@ -8,6 +8,7 @@
  */
 #include "server/jobs/worker.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -50,6 +51,7 @@ struct worker {
     char **snapshot_paths;
     char checkpoint_path[PATH_BYTES], model_path[PATH_BYTES], snapshot_path[PATH_BYTES];
     struct learner_result result;
+    bool published; /* its version took over */
     struct serving *serving;
     struct refusal why;                /* code "" until something is refused */
 };
@@ -203,13 +205,12 @@ static int load_base(struct worker *w)
     char path[PATH_BYTES];
     const struct plan *p = &w->plan;
     const char *dir = w->app->config.data_dir;
-    data_path_number(path, sizeof path, dir, "models", p->parent);
-    int err = model_load(&w->base, path, w->app->isa);
+    int err = version_load(&w->base, dir, p->parent, w->app->isa, NULL);
     if (err)
         return refuse(&w->why, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
-                      " of the data directory from a backup.",
-                      p->parent, err_str(err), p->parent);
+                      " and snapshots/%" PRId64 " of the data directory from a backup.",
+                      p->parent, err_str(err), p->parent, p->parent);
     w->snapshot_paths = calloc((size_t)p->step, sizeof *w->snapshot_paths);
     if (!w->snapshot_paths)
         return ERR_NOMEM;
@@ -283,12 +284,18 @@ static int write_publication(struct db_txn *t, void *ctx)
     struct worker *w = ctx;
     const struct plan *p = &w->plan;
     const struct learner_result *r = &w->result;
+    struct version active;
+    int err = versions_active(t, &active);
+    if (err && err != ERR_MISSING)
+        return err;
+    /* After a step back meanwhile it is kept, but does not take over. */
+    w->published = p->parent == (err ? 0 : active.version);
     struct version v = {
         .version = p->version,
         .parent = p->parent,
         .job = w->job,
         .step = p->step,
-        .active = true,
+        .active = w->published,
         .classes = p->classes,
         .model_bytes = (int64_t)r->model_bytes,
         .snapshot_bytes = (int64_t)r->snapshot_bytes,
@@ -299,21 +306,23 @@ static int write_publication(struct db_txn *t, void *ctx)
         .created_ms = db_now_ms(),
         .train_seconds = r->train_seconds,
     };
-    int err = versions_insert(t, &v, (const char *const *)p->names, p->known, &r->dense);
-    return err ? err : jobs_succeed(t, w->job, p->version, r->reproducible);
+    err = versions_insert(t, &v, (const char *const *)p->names, p->known, &r->dense, &r->pruned);
+    return err ? err : jobs_succeed(t, w->job, p->version, w->published, r->reproducible);
 }
 
-/* DESIGN: training images are gone once their model is published. */
-static void delete_training_images(const struct worker *w)
+/* DESIGN: training images are gone once their model is published, and of the earlier versions
+ * snapshots are kept. */
+static void delete_what_is_done(const struct worker *w)
 {
     char path[PATH_BYTES];
-    for (int i = 0; i < w->plan.train_count; i++) {
-        const struct batch *b = &w->plan.train[i];
-        data_path(path, sizeof path, w->app->config.data_dir, "batches", b->hash, ".train");
-        if (unlink(path) != 0)
-            log_warning("the training images of batch '%s' could not be deleted now; the next "
-                        "start tries again",
-                        b->name);
+    const char *dir = w->app->config.data_dir;
+    for (int i = 0; i < w->plan.train_count; i++)
+        data_delete_training(dir, &w->plan.train[i]);
+    for (int i = 0; i < w->plan.step - 1; i++) {
+        data_path_number(path, sizeof path, dir, "models", w->plan.ancestors[i]);
+        if (unlink(path) != 0 && errno != ENOENT)
+            log_warning("models/%" PRId64 " could not be deleted now; the next start tries again",
+                        w->plan.ancestors[i]);
     }
 }
 
@@ -329,8 +338,12 @@ static int publish(struct worker *w)
         serving_release(serving);
         return err;
     }
-    w->serving = serving;
-    delete_training_images(w);
+    if (w->published) {
+        w->serving = serving;
+        delete_what_is_done(w);
+    } else {
+        serving_release(serving);
+    }
     return 0;
 }
 
@@ -436,7 +449,8 @@ static void run(void *ctx)
         log_info("job %" PRId64 " ends: %s", w->job, w->why.code[0] ? w->why.code : err_str(err));
         end(w, err);
     } else {
-        log_info("job %" PRId64 " published version %" PRId64, w->job, w->plan.version);
+        log_info("job %" PRId64 " %s version %" PRId64, w->job,
+                 w->published ? "published" : "keeps back", w->plan.version);
     }
 }
 

@@ -215,8 +215,10 @@ bool batches_has_hash(struct db_txn *txn, const char *hash)
                        SQL(sql_text(hash))) != ERR_MISSING;
 }
 
-int batches_load_consumed(struct db_txn *txn, struct batch **out, int *count)
+int batches_load_consumed(struct db_txn *txn, int64_t version, struct batch **out, int *count)
 {
-    return read_many(txn, COLUMNS "WHERE state = 'consumed' AND train_count > 0 ORDER BY id",
-                     SQL_NONE, out, count);
+    return read_many(txn,
+                     COLUMNS "WHERE state = 'consumed' AND train_count > 0 "
+                             "AND (?1 = 0 OR consumed_version = ?1) ORDER BY id",
+                     SQL(sql_int(version)), out, count);
 }

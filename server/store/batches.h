@@ -51,8 +51,9 @@ int batches_load(struct db_txn *txn, int64_t id, struct batch *out);
 int batches_load_named(struct db_txn *txn, const char *name, struct batch *out);
 /* Every batch that has test images, oldest first, for evaluation. */
 int batches_load_test(struct db_txn *txn, struct batch **out, int *count);
-/* Every consumed batch that had training images: their files are to be gone. */
-int batches_load_consumed(struct db_txn *txn, struct batch **out, int *count);
+/* Every batch with training images that was consumed by `version` (0: by any): their files are to
+ * be gone. */
+int batches_load_consumed(struct db_txn *txn, int64_t version, struct batch **out, int *count);
 /* Does any batch own the packs called `hash`? */
 bool batches_has_hash(struct db_txn *txn, const char *hash);
 void batches_release(struct batch *batches, int count); /* each, and the array */

@@ -11,7 +11,7 @@
 #define COLUMNS                                                                                    \
     "SELECT id, state, phase, attempt, restarts, epochs_before, progress, options, error_code, "   \
     "error_detail, interruption, created_ms, started_ms, finished_ms, version, kernel, gang, "     \
-    "reproducible, train_images, images_per_second, stopped FROM jobs "
+    "reproducible, train_images, images_per_second, stopped, base, published FROM jobs "
 
 static const char *const state_names[JOB_STATES] = {
     [JOB_QUEUED] = "queued",         [JOB_RUNNING] = "running", [JOB_CANCELLING] = "cancelling",
@@ -122,6 +122,8 @@ static int read_row(struct db_txn *t, sqlite3_stmt *s, struct job *j)
         .train_images = counted ? sqlite3_column_int64(s, 18) : -1,
         .images_per_second = sql_column_real(s, 19),
         .stopped = sqlite3_column_int(s, 20) != 0,
+        .base = sqlite3_column_int64(s, 21),
+        .published = sqlite3_column_int(s, 22) != 0,
     };
     sql_column_text(s, 1, name, sizeof name);
     j->state = (enum job_state)index_of(state_names, JOB_STATES, name);
@@ -323,6 +325,13 @@ int jobs_start(struct db_txn *t, int64_t id, const char *kernel, int gang)
                   SQL(sql_int(id), sql_text(kernel), sql_int(gang), sql_int(db_now_ms())));
 }
 
+int jobs_set_base(struct db_txn *t, int64_t id, int64_t base)
+{
+    return change(t,
+                  "UPDATE jobs SET base = ?2 WHERE id = ?1 AND finished_ms IS NULL",
+                  SQL(sql_int(id), sql_int_or_null(base)));
+}
+
 int jobs_set_plan(struct db_txn *t, int64_t id, const char *options, int64_t train_images)
 {
     return change(t,
@@ -372,15 +381,25 @@ int jobs_requeue(struct db_txn *t, int64_t id, enum job_interruption why, int at
                       sql_int(epochs)));
 }
 
-int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool reproducible)
+int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool published, bool reproducible)
 {
     int err = change(t,
                      "UPDATE jobs SET state = 'succeeded', phase = 'publish', progress = 1, "
-                     "version = ?2, reproducible = ?3, finished_ms = ?4 "
+                     "version = ?2, reproducible = ?3, finished_ms = ?4, published = ?5 "
                      "WHERE id = ?1 AND state = 'running'",
                      SQL(sql_int(id), sql_int(version), sql_int(reproducible),
-                         sql_int(db_now_ms())));
-    return err ? err : set_batches(t, id, "consumed", version);
+                         sql_int(db_now_ms()), sql_int(published)));
+    if (err)
+        return err;
+    return published ? set_batches(t, id, "consumed", version) : set_batches(t, id, "ready", 0);
+}
+
+int jobs_consume(struct db_txn *t, int64_t id, int64_t version)
+{
+    return sql_run(t,
+                   "UPDATE batches SET state = 'consumed', consumed_version = ?2 WHERE "
+                   "state = 'ready' AND id IN (SELECT batch FROM job_batches WHERE job = ?1)",
+                   SQL(sql_int(id), sql_int(version)));
 }
 
 int jobs_mark_stopped(struct db_txn *t, int64_t id)

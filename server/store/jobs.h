@@ -42,7 +42,9 @@ struct job {
     bool stopped;             /* while running: the daemon was told to stop, it did not crash */
     enum job_interruption interruption; /* how the attempt before this one ended */
     int64_t created_ms, started_ms, finished_ms; /* 0 = not yet */
-    int64_t version;          /* 0 = none */
+    int64_t base;             /* version it builds on; 0 = none, or not started */
+    int64_t version;          /* made by it; 0 = none */
+    bool published;           /* that version took over at once */
     char kernel[16];          /* "" before the first start */
     int gang;                 /* 0 before the first start */
     int reproducible;         /* 1, 0, or -1 while unknown */
@@ -85,6 +87,8 @@ int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids,
                 int64_t *id);
 /* queued -> running. */
 int jobs_start(struct db_txn *t, int64_t id, const char *kernel, int gang);
+/* What it builds on (0: nothing), chosen when it starts. */
+int jobs_set_base(struct db_txn *t, int64_t id, int64_t base);
 /* What only the start finds out: the options with the input's shape, and how many images there are.
  */
 int jobs_set_plan(struct db_txn *t, int64_t id, const char *options, int64_t train_images);
@@ -97,8 +101,11 @@ int jobs_fail(struct db_txn *t, int64_t id, const char *code, const char *detail
 /* running -> queued, to be tried again after a restart: an attempt that made progress counts anew.
  */
 int jobs_requeue(struct db_txn *t, int64_t id, enum job_interruption why, int attempt, int epochs);
-/* running -> succeeded with `version`; its batches are consumed by it. */
-int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool reproducible);
+/* running -> succeeded with `version`. Its batches are consumed by it if it is `published`, else
+ * ready again. */
+int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool published, bool reproducible);
+/* The ready batches of a job that succeeded without publishing are consumed by its version now. */
+int jobs_consume(struct db_txn *t, int64_t id, int64_t version);
 /* Remembers that a running job was told to stop, so that the next start does not count it as a
  * crash. */
 int jobs_mark_stopped(struct db_txn *t, int64_t id);

@@ -119,6 +119,38 @@ int sql_get_int(struct db_txn *t, int64_t *out, const char *statement,
     return err == 0 ? ERR_MISSING : 0;
 }
 
+int sql_read_rows(struct db_txn *t, const char *statement, const struct sql_value *values,
+                  int value_count, size_t size, void (*read)(sqlite3_stmt *s, void *element),
+                  void **out, int *count)
+{
+    sqlite3_stmt *s;
+    char *list = NULL;
+    int n = 0, capacity = 0;
+    int err = sql_query(t, &s, statement, values, value_count);
+    if (err)
+        return err;
+    while ((err = sql_step(t, s)) > 0) {
+        if (n == capacity) {
+            capacity = capacity ? 2 * capacity : 32;
+            char *more = realloc(list, (size_t)capacity * size);
+            if (!more) {
+                err = ERR_NOMEM;
+                break;
+            }
+            list = more;
+        }
+        read(s, list + (size_t)n++ * size);
+    }
+    sqlite3_finalize(s);
+    if (err) {
+        free(list);
+        return err;
+    }
+    *out = list;
+    *count = n;
+    return 0;
+}
+
 int64_t sql_last_id(struct db_txn *t)
 {
     return sqlite3_last_insert_rowid(t->sqlite);

@@ -77,6 +77,11 @@ int sql_step(struct db_txn *t, sqlite3_stmt *s);
 /* First column of the first row: ERR_MISSING without a row. NULL is 0. */
 int sql_get_int(struct db_txn *t, int64_t *out, const char *statement,
                 const struct sql_value *values, int count);
+/* Runs a query and hands each row to `read`, into an array of `size`-byte elements that is the
+ * caller's to free. */
+int sql_read_rows(struct db_txn *t, const char *statement, const struct sql_value *values,
+                  int value_count, size_t size, void (*read)(sqlite3_stmt *s, void *element),
+                  void **out, int *count);
 int64_t sql_last_id(struct db_txn *t);
 
 /* Columns. Text is copied, cut to the buffer, "" for NULL; a NULL real is NaN. */

@@ -7,48 +7,20 @@
 
 #include "server/store/sql.h"
 
-#define COLUMNS                                                                                    \
+#define SELECT(from_snapshot)                                                                      \
     "SELECT version, parent, job, step, active, classes, model_bytes, snapshot_bytes, "            \
-    "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds "           \
-    "FROM versions "
+    "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds, "          \
+    "published, dense_kept, " from_snapshot ", (SELECT count(*) FROM versions c "                  \
+    "WHERE c.parent = versions.version AND c.discarded_ms IS NULL) FROM versions "
+#define COLUMNS SELECT("from_snapshot")
 
-/* The active version and its ancestors. */
+/* ?1 (0: the active version) and its ancestors: version v with parent p served from its snapshot (s)
+ * when the next one was made on it, the last one when it served last. */
 #define CHAIN                                                                                      \
-    "WITH RECURSIVE chain (v, p) AS (SELECT version, parent FROM versions WHERE active = 1 "       \
-    "UNION ALL SELECT version, parent FROM versions JOIN chain ON version = p) "
-
-/* Runs a query and hands each row to `read`, into a growing array of `size`-byte elements. */
-static int read_rows(struct db_txn *t, const char *statement, const struct sql_value *values,
-                     int value_count, size_t size, void (*read)(sqlite3_stmt *s, void *element),
-                     void **out, int *count)
-{
-    sqlite3_stmt *s;
-    char *list = NULL;
-    int n = 0, capacity = 0;
-    int err = sql_query(t, &s, statement, values, value_count);
-    if (err)
-        return err;
-    while ((err = sql_step(t, s)) > 0) {
-        if (n == capacity) {
-            capacity = capacity ? 2 * capacity : 32;
-            char *more = realloc(list, (size_t)capacity * size);
-            if (!more) {
-                err = ERR_NOMEM;
-                break;
-            }
-            list = more;
-        }
-        read(s, list + (size_t)n++ * size);
-    }
-    sqlite3_finalize(s);
-    if (err) {
-        free(list);
-        return err;
-    }
-    *out = list;
-    *count = n;
-    return 0;
-}
+    "WITH RECURSIVE chain (v, p, s, ps) AS ("                                                      \
+    "SELECT version, parent, from_snapshot, parent_from_snapshot FROM versions "                   \
+    "WHERE version = ?1 OR (?1 = 0 AND active = 1) UNION ALL "                                     \
+    "SELECT version, parent, ps, parent_from_snapshot FROM versions JOIN chain ON version = p) "
 
 /* ---- versions ---- */
 
@@ -69,6 +41,10 @@ static void read_version(sqlite3_stmt *s, void *element)
         .accuracy_pruned = sql_column_real(s, 11),
         .created_ms = sqlite3_column_int64(s, 12),
         .train_seconds = sqlite3_column_double(s, 13),
+        .published = sqlite3_column_int(s, 14) != 0,
+        .dense_kept = sqlite3_column_int(s, 15) != 0,
+        .from_snapshot = sqlite3_column_int(s, 16) != 0,
+        .children = sqlite3_column_int(s, 17),
     };
 }
 
@@ -76,7 +52,7 @@ static int read_versions(struct db_txn *t, const char *statement, const struct s
                          int value_count, struct version **out, int *count)
 {
     void *list;
-    int err = read_rows(t, statement, values, value_count, sizeof **out, read_version, &list,
+    int err = sql_read_rows(t, statement, values, value_count, sizeof **out, read_version, &list,
                         count);
     if (!err)
         *out = list;
@@ -104,20 +80,22 @@ int versions_active(struct db_txn *t, struct version *out)
 
 int versions_get(struct db_txn *t, int64_t version, struct version *out)
 {
-    return read_single(t, COLUMNS "WHERE version = ?1", SQL(sql_int(version)), out);
+    return read_single(t, COLUMNS "WHERE version = ?1 AND discarded_ms IS NULL",
+                       SQL(sql_int(version)), out);
 }
 
 int versions_list(struct db_txn *t, int64_t before, int limit, struct version **out, int *count)
 {
     return read_versions(t,
-                         COLUMNS "WHERE ?1 = 0 OR version < ?1 ORDER BY version DESC LIMIT ?2",
+                         COLUMNS "WHERE (?1 = 0 OR version < ?1) AND discarded_ms IS NULL "
+                                 "ORDER BY version DESC LIMIT ?2",
                          SQL(sql_int(before), sql_int(limit)), out, count);
 }
 
-int versions_chain(struct db_txn *t, struct version **out, int *count)
+int versions_chain(struct db_txn *t, int64_t version, struct version **out, int *count)
 {
-    return read_versions(t, CHAIN COLUMNS "WHERE version IN (SELECT v FROM chain) ORDER BY step",
-                         SQL_NONE, out, count);
+    return read_versions(t, CHAIN SELECT("s") "JOIN chain ON v = version ORDER BY step",
+                         SQL(sql_int(version)), out, count);
 }
 
 int versions_next(struct db_txn *t, int64_t *out)
@@ -141,29 +119,23 @@ static void read_class(sqlite3_stmt *s, void *element)
         .since_version = sqlite3_column_int64(s, 2),
         .step = sqlite3_column_int(s, 3),
         .test_images = sqlite3_column_int64(s, 4),
+        .id = sqlite3_column_int64(s, 5),
     };
     sql_column_text(s, 1, c->name, sizeof c->name);
 }
 
-int classes_list(struct db_txn *t, struct class_row **out, int *count)
+int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *count)
 {
     void *list;
-    int err = read_rows(t,
-                        "SELECT class, name, since_version, step, (SELECT coalesce(sum(test_count)"
-                        ", 0) FROM batch_classes WHERE label = name) FROM classes ORDER BY class",
-                        SQL_NONE, sizeof **out, read_class, &list, count);
+    int err = sql_read_rows(t,
+                            CHAIN "SELECT class, name, since_version, step, "
+                                  "(SELECT coalesce(sum(test_count), 0) FROM batch_classes "
+                                  "WHERE label = name), id "
+                                  "FROM classes WHERE since_version IN (SELECT v FROM chain) "
+                                  "ORDER BY class",
+                            SQL(sql_int(version)), sizeof **out, read_class, &list, count);
     if (!err)
         *out = list;
-    return err;
-}
-
-int classes_find(struct db_txn *t, const char *name, int *class_index)
-{
-    int64_t found;
-    int err = sql_get_int(t, &found, "SELECT class FROM classes WHERE name = ?1",
-                          SQL(sql_text(name)));
-    if (!err)
-        *class_index = (int)found;
     return err;
 }
 
@@ -182,10 +154,11 @@ static void read_score(sqlite3_stmt *s, void *element)
 int evaluations_chain(struct db_txn *t, struct class_score **out, int *count)
 {
     void *list;
-    int err = read_rows(t,
-                        CHAIN "SELECT version, class, total, correct FROM evaluations "
-                              "WHERE version IN (SELECT v FROM chain) ORDER BY version, class",
-                        SQL_NONE, sizeof **out, read_score, &list, count);
+    int err = sql_read_rows(t,
+                            CHAIN "SELECT e.version, e.class, e.total, e.correct FROM evaluations e "
+                                  "JOIN chain ON v = e.version AND s = e.pruned "
+                                  "ORDER BY e.version, e.class",
+                            SQL(sql_int(0)), sizeof **out, read_score, &list, count);
     if (!err)
         *out = list;
     return err;
@@ -200,13 +173,15 @@ static void read_cell(sqlite3_stmt *s, void *element)
     };
 }
 
-int confusion_list(struct db_txn *t, int64_t version, struct confusion_cell **out, int *count)
+int confusion_list(struct db_txn *t, int64_t version, bool pruned, struct confusion_cell **out,
+                   int *count)
 {
     void *list;
-    int err = read_rows(t,
-                        "SELECT true_class, predicted_class, count FROM confusion "
-                        "WHERE version = ?1 ORDER BY true_class, predicted_class",
-                        SQL(sql_int(version)), sizeof **out, read_cell, &list, count);
+    int err = sql_read_rows(t,
+                            "SELECT true_class, predicted_class, count FROM confusion WHERE "
+                            "version = ?1 AND pruned = ?2 ORDER BY true_class, predicted_class",
+                            SQL(sql_int(version), sql_int(pruned)), sizeof **out, read_cell,
+                            &list, count);
     if (!err)
         *out = list;
     return err;
@@ -214,56 +189,100 @@ int confusion_list(struct db_txn *t, int64_t version, struct confusion_cell **ou
 
 /* ---- writing ---- */
 
+static int deactivate(struct db_txn *t)
+{
+    return sql_run(t, "UPDATE versions SET active = 0 WHERE active = 1", SQL_NONE);
+}
+
 static int insert_row(struct db_txn *t, const struct version *v)
 {
-    int err = sql_run(t, "UPDATE versions SET active = 0 WHERE active = 1", SQL_NONE);
-    if (err)
-        return err;
     return sql_run(t,
                    "INSERT INTO versions (version, parent, job, step, active, classes, "
                    "model_bytes, snapshot_bytes, dense_bytes, sparsity, accuracy_dense, "
-                   "accuracy_pruned, created_ms, train_seconds) "
-                   "VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                   "accuracy_pruned, created_ms, train_seconds, published, parent_from_snapshot) "
+                   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?5, "
+                   "coalesce((SELECT from_snapshot FROM versions WHERE version = ?2), 0))",
                    SQL(sql_int(v->version), sql_int_or_null(v->parent), sql_int(v->job),
-                       sql_int(v->step), sql_int(v->classes), sql_int(v->model_bytes),
-                       sql_int(v->snapshot_bytes), sql_int(v->dense_bytes),
-                       sql_real(v->sparsity), sql_real(v->accuracy_dense),
-                       sql_real(v->accuracy_pruned), sql_int(v->created_ms),
-                       sql_real(v->train_seconds)));
+                       sql_int(v->step), sql_int(v->active), sql_int(v->classes),
+                       sql_int(v->model_bytes), sql_int(v->snapshot_bytes),
+                       sql_int(v->dense_bytes), sql_real(v->sparsity),
+                       sql_real(v->accuracy_dense), sql_real(v->accuracy_pruned),
+                       sql_int(v->created_ms), sql_real(v->train_seconds)));
 }
 
 /* A class's row of the confusion matrix, and its score. */
-static int insert_measured(struct db_txn *t, int64_t version, const struct evaluation *e, int c)
+static int insert_measured(struct db_txn *t, int64_t version, bool pruned,
+                           const struct evaluation *e, int c)
 {
     uint32_t total = evaluation_total(e, c);
     if (total == 0)
         return 0; /* not measured */
     int err = sql_run(t,
-                      "INSERT INTO evaluations (version, class, total, correct) "
-                      "VALUES (?1, ?2, ?3, ?4)",
-                      SQL(sql_int(version), sql_int(c), sql_int(total),
+                      "INSERT INTO evaluations (version, pruned, class, total, correct) "
+                      "VALUES (?1, ?2, ?3, ?4, ?5)",
+                      SQL(sql_int(version), sql_int(pruned), sql_int(c), sql_int(total),
                           sql_int(evaluation_correct(e, c))));
     for (int predicted = 0; predicted < e->classes && !err; predicted++) {
         uint32_t cell = e->confusion[(size_t)c * (size_t)e->classes + (size_t)predicted];
         if (cell)
             err = sql_run(t,
-                          "INSERT INTO confusion (version, true_class, predicted_class, count) "
-                          "VALUES (?1, ?2, ?3, ?4)",
-                          SQL(sql_int(version), sql_int(c), sql_int(predicted), sql_int(cell)));
+                          "INSERT INTO confusion (version, pruned, true_class, predicted_class, "
+                          "count) VALUES (?1, ?2, ?3, ?4, ?5)",
+                          SQL(sql_int(version), sql_int(pruned), sql_int(c), sql_int(predicted),
+                              sql_int(cell)));
     }
     return err;
 }
 
 int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,
-                    const struct evaluation *e)
+                    const struct evaluation *dense, const struct evaluation *pruned)
 {
-    int err = insert_row(t, v);
+    int err = v->active ? deactivate(t) : 0;
+    if (!err)
+        err = insert_row(t, v);
+    if (!err && v->active)
+        err = sql_run(t,
+                      CHAIN "UPDATE versions SET dense_kept = 0 "
+                            "WHERE version IN (SELECT v FROM chain) AND version <> ?1",
+                      SQL(sql_int(v->version)));
     for (int c = first; c < v->classes && !err; c++)
         err = sql_run(t,
                       "INSERT INTO classes (class, name, since_version, step) "
                       "VALUES (?1, ?2, ?3, ?4)",
                       SQL(sql_int(c), sql_text(names[c]), sql_int(v->version), sql_int(v->step)));
-    for (int c = 0; c < v->classes && !err; c++)
-        err = insert_measured(t, v->version, e, c);
+    for (int c = 0; c < v->classes && !err; c++) {
+        err = insert_measured(t, v->version, false, dense, c);
+        if (!err)
+            err = insert_measured(t, v->version, true, pruned, c);
+    }
     return err;
+}
+
+int versions_activate(struct db_txn *t, int64_t version)
+{
+    int err = deactivate(t);
+    return err ? err
+               : sql_run_one(t,
+                             "UPDATE versions SET active = 1, published = 1, "
+                             "from_snapshot = 1 - dense_kept "
+                             "WHERE version = ?1 AND discarded_ms IS NULL",
+                             SQL(sql_int(version)));
+}
+
+int versions_discard(struct db_txn *t, int64_t version)
+{
+    struct version v;
+    int64_t jobs;
+    int err = versions_get(t, version, &v);
+    if (!err)
+        err = sql_get_int(t, &jobs,
+                          "SELECT count(*) FROM jobs WHERE base = ?1 "
+                          "AND state IN ('running', 'cancelling')",
+                          SQL(sql_int(version)));
+    if (!err && (v.active || v.children > 0 || jobs > 0))
+        err = ERR_INVALID;
+    return err ? err
+               : sql_run(t,
+                         "UPDATE versions SET discarded_ms = ?2, dense_kept = 0 WHERE version = ?1",
+                         SQL(sql_int(version), sql_int(db_now_ms())));
 }

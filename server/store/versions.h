@@ -1,5 +1,9 @@
 /*
- * versions.h - rows of the published versions, the classes, and what was measured on them.
+ * versions.h - rows of the versions, the classes, and what was measured on them.
+ *
+ * Versions form a tree: each builds on its parent, one is active. Classes belong to the chain from a
+ * version up to the first; two branches may use the same output indices and names. A discarded
+ * version keeps its row, for its job and its number, and is missing for every function here.
  *
  * Functions take the connection: db_reader() on the loop, or the txn of a write function.
  */
@@ -18,6 +22,11 @@ struct version {
     int64_t job;
     int step;                /* from 1 */
     bool active;
+    bool published;          /* active, or once was */
+    bool dense_kept;         /* its dense model is still a file; else it is its snapshot */
+    bool from_snapshot;      /* what served last was rebuilt from the snapshot; in a chain: when
+                                the next one was made */
+    int children;            /* versions that build on it */
     int classes;             /* known after it */
     int64_t model_bytes, snapshot_bytes, dense_bytes;
     double sparsity;
@@ -27,6 +36,7 @@ struct version {
 };
 
 struct class_row {
+    int64_t id;      /* for good */
     int class_index; /* output of the network */
     char name[LABEL_BYTES];
     int64_t since_version;
@@ -50,25 +60,33 @@ int versions_active(struct db_txn *t, struct version *out);              /* ERR_
 int versions_get(struct db_txn *t, int64_t version, struct version *out); /* ERR_MISSING */
 /* Newest first, below `before` (0 = from the newest). */
 int versions_list(struct db_txn *t, int64_t before, int limit, struct version **out, int *count);
-/* The chain of parents that ends in the active version, oldest first; empty before the first. */
-int versions_chain(struct db_txn *t, struct version **out, int *count);
+/* The chain of parents that ends in `version` (0: the active one), oldest first; empty before the
+ * first. */
+int versions_chain(struct db_txn *t, int64_t version, struct version **out, int *count);
 /* A number no version has had, for the next one. */
 int versions_next(struct db_txn *t, int64_t *out);
 bool versions_exists(struct db_txn *t, int64_t version);
 
-/* By output index, 0 .. *count-1. */
-int classes_list(struct db_txn *t, struct class_row **out, int *count);
-int classes_find(struct db_txn *t, const char *name, int *class_index); /* ERR_MISSING */
+/* Classes that `version` (0: the active one) knows, by output index, 0 .. *count-1. */
+int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *count);
 
-/* Scores of the active version's chain, by version, then class. */
+/* Scores of the active version's chain, by version, then class: of the dense model or of the
+ * snapshot, as from_snapshot says. */
 int evaluations_chain(struct db_txn *t, struct class_score **out, int *count);
-int confusion_list(struct db_txn *t, int64_t version, struct confusion_cell **out, int *count);
+/* Of the dense model or of the snapshot. */
+int confusion_list(struct db_txn *t, int64_t version, bool pruned, struct confusion_cell **out,
+                   int *count);
 
 /* ---- writing ---- */
 
-/* The version, its classes first .. v->classes-1 called names[first ..], and what `e` measured; it
- * becomes the active one. */
+/* The version, its classes first .. v->classes-1 called names[first ..], and what was measured on
+ * the dense model and on the snapshot. An active one takes over from the active one before it, and
+ * its ancestors' dense models are not kept any longer: the caller deletes the files. */
 int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,
-                    const struct evaluation *e);
+                    const struct evaluation *dense, const struct evaluation *pruned);
+/* Makes it the active one, published. ERR_MISSING. */
+int versions_activate(struct db_txn *t, int64_t version);
+/* ERR_MISSING; ERR_INVALID: it is active, another one or a running job builds on it. */
+int versions_discard(struct db_txn *t, int64_t version);
 
 #endif

@@ -101,6 +101,9 @@ class Api:
     def put(self, path, **arguments):
         return self.request("PUT", path, **arguments)
 
+    def delete(self, path, **arguments):
+        return self.request("DELETE", path, **arguments)
+
     def request(self, method, path, **arguments):
         reply = requests.request(method, self.daemon.url + path, timeout=120, **arguments)
         self.check(method, path, reply)

@@ -75,6 +75,8 @@ def test_versions_are_steps(learned):
         assert learned.get(f"/api/v1/models/{model['version']}").json() == model
     path = learned.daemon.data_dir / "models"
     assert (path / "2").stat().st_size == models[0]["model_bytes"]
+    assert ([m["weights"] for m in models], models[1]["model_bytes"]) == (["dense", "snapshot"], 0)
+    assert [(m["children"], m["published"]) for m in models] == [(0, True), (1, True)]
 
 
 def test_snapshots_are_small_and_measured(learned):
@@ -161,7 +163,7 @@ def test_training_images_are_gone_and_test_images_counted(learned):
         ("red", 1, 15), ("green", 1, 12), ("violet", 1, 12), ("blue", 2, 13), ("yellow", 2, 12)]
     left = {p.relative_to(learned.daemon.data_dir).as_posix() for p in learned.daemon.data_dir.rglob("*") if p.is_file()}
     packs = {f"batches/{batches[n + '-test']['hash']}.test" for n in ("one", "two")}
-    files = {"lock", "port", "models/1", "models/2", "snapshots/1", "snapshots/2", *packs}
+    files = {"lock", "port", "models/2", "snapshots/1", "snapshots/2", *packs}
     assert {p for p in left if not p.startswith("accreted.db")} == files
 
 

@@ -236,13 +236,14 @@ static int write_history(struct db_txn *t, void *ctx)
     const char *names[] = {"cat"};
     (void)ctx;
     int err = jobs_insert(t, "{}", &batch, 1, &job);
-    struct version v = {.version = 1, .job = job, .step = 1, .classes = 1, .dense_bytes = 1};
+    struct version v = {.version = 1, .job = job, .step = 1, .classes = 1, .dense_bytes = 1,
+                        .active = true};
     if (!err)
         err = jobs_start(t, job, "avx2", 1);
     if (!err)
-        err = versions_insert(t, &v, names, 0, &e);
+        err = versions_insert(t, &v, names, 0, &e, &e);
     if (!err)
-        err = jobs_succeed(t, job, 1, true);
+        err = jobs_succeed(t, job, 1, true, true);
     batch = 2;
     return err ? err : jobs_insert(t, "{}", &batch, 1, &job);
 }

@@ -31,9 +31,10 @@ static int publish(struct db_txn *t, int64_t job)
     const char *names[] = {"cat", "dog"};
     struct version v = {.version = 1, .job = job, .step = 1, .classes = 2, .model_bytes = 10,
                         .snapshot_bytes = 5, .dense_bytes = 20, .sparsity = 0.5,
-                        .accuracy_dense = 0.75, .accuracy_pruned = NAN, .created_ms = 1000};
-    int err = versions_insert(t, &v, names, 0, &e);
-    return err ? err : jobs_succeed(t, job, 1, true);
+                        .accuracy_dense = 0.75, .accuracy_pruned = NAN, .created_ms = 1000,
+                        .active = true};
+    int err = versions_insert(t, &v, names, 0, &e, &e);
+    return err ? err : jobs_succeed(t, job, 1, true, true);
 }
 
 /* The function that leads to `to`, whatever state the job is in. */
@@ -154,7 +155,7 @@ static void test_success(void **state)
     assert_int_equal(versions_active(t, &v), 0);
     assert_int_equal(v.version, 1);
     assert_true(v.accuracy_dense == 0.75 && isnan(v.accuracy_pruned));
-    assert_int_equal(classes_list(t, &classes, &count), 0);
+    assert_int_equal(classes_of(t, 0, &classes, &count), 0);
     assert_int_equal(count, 2);
     assert_string_equal(classes[1].name, "dog");
     assert_int_equal(classes[0].test_images, 2);
@@ -164,7 +165,7 @@ static void test_success(void **state)
     assert_int_equal(scores[0].total, 4);
     assert_int_equal(scores[0].correct, 3);
     free(scores);
-    assert_int_equal(confusion_list(t, 1, &cells, &count), 0);
+    assert_int_equal(confusion_list(t, 1, false, &cells, &count), 0);
     assert_int_equal(count, 2);
     free(cells);
 }

@@ -60,7 +60,8 @@ static int write_publication(struct db_txn *t, void *ctx)
     struct posting *p = ctx;
     uint32_t confusion[4] = {0};
     struct evaluation e = {2, confusion};
-    struct version v = {.version = 1, .job = p->job, .step = 1, .classes = 2, .dense_bytes = 1};
+    struct version v = {.version = 1, .job = p->job, .step = 1, .classes = 2, .dense_bytes = 1,
+                        .active = true};
     char *options = NULL;
     int err = jobs_start(t, p->job, "avx2", 1);
     p->plan.options.channels = 1;
@@ -71,8 +72,8 @@ static int write_publication(struct db_txn *t, void *ctx)
         err = jobs_set_plan(t, p->job, options, 6);
     free(options);
     if (!err)
-        err = versions_insert(t, &v, (const char *const *)p->plan.names, 0, &e);
-    return err ? err : jobs_succeed(t, p->job, 1, true);
+        err = versions_insert(t, &v, (const char *const *)p->plan.names, 0, &e, &e);
+    return err ? err : jobs_succeed(t, p->job, 1, true, true);
 }
 
 /* A store that knows cat and dog, input 1x28x28. */
