@@ -37,6 +37,12 @@ json_t *format_id(int64_t id)
     return id ? json_integer(id) : json_null();
 }
 
+json_t *format_stored(const char *json)
+{
+    json_t *value = json ? json_loads(json, JSON_DECODE_ANY, NULL) : NULL;
+    return value ? value : json_null();
+}
+
 json_t *format_text(const char *text)
 {
     return text && *text ? json_string(text) : json_null();

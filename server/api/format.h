@@ -16,6 +16,8 @@ json_t *format_time(int64_t unix_ms);
 json_t *format_real(double value);
 /* A number that is null when 0: ids. New reference. */
 json_t *format_id(int64_t id);
+/* Stored JSON text, or null. New reference. */
+json_t *format_stored(const char *json);
 /* A text or null. New reference. */
 json_t *format_text(const char *text);
 

@@ -20,6 +20,7 @@
 #include "server/jobs/plan.h"
 #include "server/jobs/queue.h"
 #include "server/store/jobs.h"
+#include "server/store/versions.h"
 
 enum { MAX_BATCHES_PER_JOB = 1000 };
 
@@ -71,19 +72,22 @@ static json_t *job_json(struct app *app, struct job *j)
     json_t *live = queue_live(app->queue, j->id);
     if (live)
         hold_back(j);
+    char *gate = NULL;
+    if (j->version)
+        versions_gate(db_reader(app->db), j->version, &gate);
     if (j->state == JOB_QUEUED)
         jobs_position(db_reader(app->db), j->id, &position);
     json_t *o = json_pack(
         "{s:I, s:s, s:o, s:f, s:n, s:o, s:o, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:o, s:o, s:o, s:o}",
+        "s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
         "id", (json_int_t)j->id, "state", job_state_name(j->state), "phase", format_text(j->phase),
         "progress", j->progress, "eta_seconds", "queue_position", format_id(position), "batches",
         batches_json(j), "options", json_loads(j->options, 0, NULL), "attempt", j->attempt,
         "restarts", j->restarts, "interruption", interruption_json(j), "created",
         format_time(j->created_ms), "started", format_time(j->started_ms), "finished",
         format_time(j->finished_ms), "error", error_json(j), "base", format_id(j->base), "version",
-        format_id(j->version), "published", 
-        j->version ? json_boolean(j->published) : json_null(),
+        format_id(j->version), "published",
+        j->version ? json_boolean(j->published) : json_null(), "gate", format_stored(gate),
         "train_images", j->train_images < 0 ? json_null() : json_integer(j->train_images),
         "images_per_second", format_real(round(10 * j->images_per_second) / 10), "kernel", format_text(j->kernel),
         "threads", format_id(j->gang), "reproducible",
@@ -91,6 +95,7 @@ static json_t *job_json(struct app *app, struct job *j)
     if (o && live && (j->state == JOB_RUNNING || j->state == JOB_CANCELLING))
         json_object_update(o, live);
     json_decref(live);
+    free(gate);
     return o;
 }
 

@@ -28,21 +28,28 @@ static json_t *model_json(struct db_txn *t, const struct version *v, int *err)
 {
     struct class_row *classes;
     int count;
+    char *gate;
     *err = classes_of(t, v->version, &classes, &count);
     if (*err)
         return NULL;
+    *err = versions_gate(t, v->version, &gate);
+    if (*err) {
+        free(classes);
+        return NULL;
+    }
     bool dense = v->active ? !v->from_snapshot : v->dense_kept;
     json_t *o = json_pack(
-        "{s:I, s:o, s:i, s:I, s:i, s:b, s:b, s:i, s:o, s:o, s:I, s:s, s:o, s:o, s:f}", "version",
+        "{s:I, s:o, s:i, s:I, s:i, s:b, s:b, s:o, s:i, s:o, s:o, s:I, s:s, s:o, s:o, s:f}", "version",
         (json_int_t)v->version, "parent", format_id(v->parent), "children", v->children, "job",
         (json_int_t)v->job, "step", v->step, "active", (int)v->active, "published",
-        (int)v->published, "classes", v->classes, "class_names", names_json(classes, count),
+        (int)v->published, "gate", format_stored(gate), "classes", v->classes, "class_names", names_json(classes, count),
         "created", format_time(v->created_ms), "model_bytes",
         (json_int_t)(v->dense_kept ? v->model_bytes : 0), "weights",
         dense ? "dense" : "snapshot", "accuracy", format_real(v->accuracy_dense),
         "serving_accuracy", format_real(dense ? v->accuracy_dense : v->accuracy_pruned),
         "train_seconds", v->train_seconds);
     free(classes);
+    free(gate);
     return o;
 }
 

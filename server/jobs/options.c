@@ -13,7 +13,18 @@
 #include "core/err.h"
 #include "core/model/sgd.h"
 
-enum option_type { OPTION_BOOL, OPTION_INT, OPTION_DEPTH, OPTION_REAL, OPTION_SEED, OPTION_CHOICE };
+enum option_type {
+    OPTION_BOOL,
+    OPTION_INT,
+    OPTION_DEPTH,
+    OPTION_REAL,
+    OPTION_LIMIT, /* a number, or null for none: NaN */
+    OPTION_SEED,
+    OPTION_CHOICE
+};
+
+/* Well above the largest drop of ordinary runs (README: What is kept, and limits). */
+#define GATE_DEFAULT 0.4f
 
 struct option {
     const char *name; /* a dot means an object within the object */
@@ -51,6 +62,7 @@ static const struct option options[] = {
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
     {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, 1, {"fp32", "bf16"}},
     {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
+    {"gate", OPTION_LIMIT, FIELD(gate), 0, 1, {NULL}},
     {"input.channels", OPTION_INT, FIELD(channels), 1, 3, {NULL}},
     {"input.height", OPTION_INT, FIELD(height), 8, 512, {NULL}},
     {"input.width", OPTION_INT, FIELD(width), 8, 512, {NULL}},
@@ -72,6 +84,7 @@ void job_options_default(struct job_options *o)
 {
     *o = (struct job_options){0};
     learner_options_default(&o->learner);
+    o->gate = GATE_DEFAULT;
 }
 
 /* ---- reading ---- */
@@ -104,6 +117,10 @@ static int bad_option(const struct option *p, struct refusal *why)
     case OPTION_REAL:
         return refuse(why, 422, "bad_option", "Option '%s' must be a number from %g to %g.",
                       p->name, p->min, p->max);
+    case OPTION_LIMIT:
+        return refuse(why, 422, "bad_option",
+                      "Option '%s' must be a number from %g to %g, or null.", p->name, p->min,
+                      p->max);
     case OPTION_INT:
     case OPTION_SEED:
         return refuse(why, 422, "bad_option",
@@ -137,12 +154,17 @@ static int set_option(struct job_options *o, const struct option *p, const json_
     }
     if (p->type == OPTION_CHOICE)
         return set_choice(p, field, value);
-    if (p->type == OPTION_REAL ? !json_is_number(value) : !json_is_integer(value))
+    if (p->type == OPTION_LIMIT && json_is_null(value)) {
+        *(float *)field = NAN;
+        return 0;
+    }
+    bool real = p->type == OPTION_REAL || p->type == OPTION_LIMIT;
+    if (real ? !json_is_number(value) : !json_is_integer(value))
         return ERR_INVALID;
     double number = json_number_value(value);
     if (!(number >= p->min && number <= p->max))
         return ERR_INVALID;
-    if (p->type == OPTION_REAL)
+    if (real)
         *(float *)field = (float)number;
     else if (p->type == OPTION_SEED)
         *(uint64_t *)field = (uint64_t)json_integer_value(value);
@@ -260,6 +282,10 @@ static json_t *option_json(const struct job_options *o, const struct option *p)
         return json_integer(*(const int *)field);
     case OPTION_DEPTH:
         return json_integer(resnet_depth(o->learner.arch, o->learner.blocks));
+    case OPTION_LIMIT:
+        if (isnan(*(const float *)field))
+            return json_null();
+        return float_json(*(const float *)field);
     case OPTION_REAL:
         return float_json(*(const float *)field);
     case OPTION_SEED:

@@ -15,6 +15,7 @@
 
 struct job_options {
     struct learner_options learner;
+    float gate; /* most mean drop of the earlier steps' accuracy (gate.h); NaN: any */
     int channels, height, width; /* of the network's input; 0 = from the images (first job) */
     bool depth_given, input_given; /* by this client: they belong to the first job alone */
 };

@@ -20,6 +20,7 @@
 #include "core/err.h"
 #include "server/app.h"
 #include "server/jobs/data.h"
+#include "server/jobs/gate.h"
 #include "server/jobs/plan.h"
 #include "server/jobs/predictor.h"
 #include "server/log.h"
@@ -279,6 +280,53 @@ static int learn(struct worker *w)
     return learner_run(&job, &w->result);
 }
 
+/* The counts of the earlier steps under the active version and under the new one, by step. Both are
+ * of the steps' classes as the active version knows them. */
+static int count_steps(struct db_txn *t, const struct worker *w, struct gate_step *steps)
+{
+    const struct evaluation *after = &w->result.dense;
+    struct class_row *classes = NULL;
+    struct class_score *before = NULL;
+    int class_count = 0, score_count = 0;
+    int err = classes_of(t, 0, &classes, &class_count);
+    if (!err)
+        err = evaluations_active(t, &before, &score_count);
+    for (int c = 0; c < class_count && !err; c++) {
+        struct gate_step *s = &steps[classes[c].step - 1];
+        s->after_total += evaluation_total(after, c);
+        s->after_correct += evaluation_correct(after, c);
+    }
+    for (int i = 0; i < score_count && !err; i++) {
+        struct gate_step *s = &steps[classes[before[i].class_index].step - 1];
+        s->before_total += before[i].total;
+        s->before_correct += before[i].correct;
+    }
+    free(classes);
+    free(before);
+    return err;
+}
+
+/* May the new version take over, and the gate's words for it (owned by the caller). */
+static int ask_gate(struct db_txn *t, const struct worker *w, bool *passes, char **words)
+{
+    int count = w->plan.step - 1;
+    struct gate_step *steps = calloc((size_t)count + 1, sizeof *steps);
+    int err = steps ? 0 : ERR_NOMEM;
+    if (!err && count > 0)
+        err = count_steps(t, w, steps);
+    if (err)
+        goto out;
+    struct gate gate = gate_judge((double)w->options.gate, steps, count);
+    json_t *json = gate_json(&gate, steps, count);
+    *words = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(json);
+    err = *words ? 0 : ERR_NOMEM;
+    *passes = gate.verdict != GATE_HELD_BACK;
+out:
+    free(steps);
+    return err;
+}
+
 static int write_publication(struct db_txn *t, void *ctx)
 {
     struct worker *w = ctx;
@@ -290,6 +338,14 @@ static int write_publication(struct db_txn *t, void *ctx)
         return err;
     /* After a step back meanwhile it is kept, but does not take over. */
     w->published = p->parent == (err ? 0 : active.version);
+    bool passes = true;
+    char *gate = NULL;
+    if (w->published) {
+        err = ask_gate(t, w, &passes, &gate);
+        if (err)
+            return err;
+        w->published = passes;
+    }
     struct version v = {
         .version = p->version,
         .parent = p->parent,
@@ -307,6 +363,9 @@ static int write_publication(struct db_txn *t, void *ctx)
         .train_seconds = r->train_seconds,
     };
     err = versions_insert(t, &v, (const char *const *)p->names, p->known, &r->dense, &r->pruned);
+    if (!err)
+        err = versions_set_gate(t, p->version, gate);
+    free(gate);
     return err ? err : jobs_succeed(t, w->job, p->version, w->published, r->reproducible);
 }
 

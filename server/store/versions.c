@@ -103,6 +103,21 @@ int versions_next(struct db_txn *t, int64_t *out)
     return sql_get_int(t, out, "SELECT coalesce(max(version), 0) + 1 FROM versions", SQL_NONE);
 }
 
+int versions_gate(struct db_txn *t, int64_t version, char **out)
+{
+    sqlite3_stmt *s;
+    *out = NULL;
+    int err = sql_query(t, &s, "SELECT gate FROM versions WHERE version = ?1",
+                        SQL(sql_int(version)));
+    if (err)
+        return err;
+    err = sql_step(t, s);
+    if (err > 0)
+        err = sql_column_copy(s, 0, out);
+    sqlite3_finalize(s);
+    return err;
+}
+
 bool versions_exists(struct db_txn *t, int64_t version)
 {
     struct version v;
@@ -149,6 +164,19 @@ static void read_score(sqlite3_stmt *s, void *element)
         .total = sqlite3_column_int64(s, 2),
         .correct = sqlite3_column_int64(s, 3),
     };
+}
+
+int evaluations_active(struct db_txn *t, struct class_score **out, int *count)
+{
+    void *list;
+    int err = sql_read_rows(t,
+                            "SELECT e.version, e.class, e.total, e.correct FROM evaluations e "
+                            "JOIN versions v ON v.version = e.version "
+                            "AND v.from_snapshot = e.pruned WHERE v.active = 1 ORDER BY e.class",
+                            SQL_NONE, sizeof **out, read_score, &list, count);
+    if (!err)
+        *out = list;
+    return err;
 }
 
 int evaluations_chain(struct db_txn *t, struct class_score **out, int *count)
@@ -256,6 +284,12 @@ int versions_insert(struct db_txn *t, const struct version *v, const char *const
             err = insert_measured(t, v->version, true, pruned, c);
     }
     return err;
+}
+
+int versions_set_gate(struct db_txn *t, int64_t version, const char *json)
+{
+    return sql_run_one(t, "UPDATE versions SET gate = ?2 WHERE version = ?1",
+                       SQL(sql_int(version), sql_text(json)));
 }
 
 int versions_activate(struct db_txn *t, int64_t version)

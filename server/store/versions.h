@@ -65,6 +65,9 @@ int versions_list(struct db_txn *t, int64_t before, int limit, struct version **
 int versions_chain(struct db_txn *t, int64_t version, struct version **out, int *count);
 /* A number no version has had, for the next one. */
 int versions_next(struct db_txn *t, int64_t *out);
+/* What the gate said of it, JSON, for the caller to free; NULL: there was none, or no such version.
+ */
+int versions_gate(struct db_txn *t, int64_t version, char **out);
 bool versions_exists(struct db_txn *t, int64_t version);
 
 /* Classes that `version` (0: the active one) knows, by output index, 0 .. *count-1. */
@@ -73,6 +76,8 @@ int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *c
 /* Scores of the active version's chain, by version, then class: of the dense model or of the
  * snapshot, as from_snapshot says. */
 int evaluations_chain(struct db_txn *t, struct class_score **out, int *count);
+/* Scores of the active version alone, by class. */
+int evaluations_active(struct db_txn *t, struct class_score **out, int *count);
 /* Of the dense model or of the snapshot. */
 int confusion_list(struct db_txn *t, int64_t version, bool pruned, struct confusion_cell **out,
                    int *count);
@@ -84,6 +89,7 @@ int confusion_list(struct db_txn *t, int64_t version, bool pruned, struct confus
  * its ancestors' dense models are not kept any longer: the caller deletes the files. */
 int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,
                     const struct evaluation *dense, const struct evaluation *pruned);
+int versions_set_gate(struct db_txn *t, int64_t version, const char *json);
 /* Makes it the active one, published. ERR_MISSING. */
 int versions_activate(struct db_txn *t, int64_t version);
 /* ERR_MISSING; ERR_INVALID: it is active, another one or a running job builds on it. */

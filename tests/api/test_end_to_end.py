@@ -13,7 +13,7 @@ FIRST, SECOND = ["red", "green", "violet"], ["blue", "yellow"]
 TRAIN, TEST = range(0, 60), range(1000, 1012)
 MISLABELLED = {"one": [("red", "green", 3000 + i) for i in range(3)], "two": [("blue", "red", 3000)]}
 TINY = {"depth": 8, "epochs": 16, "batch": 32, "lr": 0.02, "lr_later": 0.05, "flip": False, "pad": 2,
-        "prune": {"keep": 0.5, "epochs": 1}}
+        "prune": {"keep": 0.5, "epochs": 1}, "gate": None}
 LONG = {**TINY, "epochs": 5000}
 
 

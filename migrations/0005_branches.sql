@@ -1,4 +1,4 @@
--- 0004: versions branch. After a step back another step may follow, so an output index and a name
+-- 0005: versions branch. After a step back another step may follow, so an output index and a name
 -- belong to a class along one chain of parents only; a version may be discarded, or be there without
 -- ever having served; and what was measured is known for the dense model and for the snapshot, since
 -- an earlier version serves from its snapshot.
