@@ -99,6 +99,15 @@ CREATE TABLE job_batches (
     UNIQUE (job, batch)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE job_logs (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    job        INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    created_ms INTEGER NOT NULL,
+    level      TEXT NOT NULL CHECK (level IN ('info', 'warning', 'error')),
+    event      TEXT NOT NULL CHECK (length(event) BETWEEN 1 AND 32),
+    message    TEXT NOT NULL CHECK (length(message) <= 512)
+) STRICT;
+
 CREATE TABLE job_metrics (
     job        INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     epoch      INTEGER NOT NULL CHECK (epoch >= 0),
@@ -136,7 +145,7 @@ CREATE TABLE jobs (
     reproducible  INTEGER CHECK (reproducible IN (0, 1)),
     train_images  INTEGER CHECK (train_images >= 0),
     images_per_second REAL, base INTEGER REFERENCES versions (version), published INTEGER NOT NULL DEFAULT 1
-    CHECK (published IN (0, 1)),
+    CHECK (published IN (0, 1)), retry_of INTEGER REFERENCES jobs (id),
     CHECK ((state = 'failed') = (error_code IS NOT NULL)),
     CHECK ((error_code IS NULL) = (error_detail IS NULL)),
     CHECK ((state = 'succeeded') = (version IS NOT NULL)),
@@ -182,6 +191,8 @@ CREATE INDEX batches_by_request ON batches (request_hash);
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_ms);
 
 CREATE INDEX job_batches_by_batch ON job_batches (batch);
+
+CREATE INDEX job_logs_by_job ON job_logs (job, id);
 
 CREATE INDEX jobs_by_state ON jobs (state, id);
 
@@ -258,6 +269,12 @@ BEGIN
     INSERT INTO events (kind, created_ms, what, job, version)
     VALUES ('version', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER),
             CASE NEW.active WHEN 1 THEN 'activated' ELSE 'added' END, NEW.job, NEW.version);
+END;
+
+CREATE TRIGGER job_logs_bounded AFTER INSERT ON job_logs
+BEGIN
+    DELETE FROM job_logs WHERE job = NEW.job AND id <= (
+        SELECT id FROM job_logs WHERE job = NEW.job ORDER BY id DESC LIMIT 1 OFFSET 500);
 END;
 
 CREATE TRIGGER jobs_final BEFORE UPDATE ON jobs

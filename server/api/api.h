@@ -21,6 +21,10 @@ void api_jobs_list(struct request *req);
 void api_jobs_get(struct request *req);
 void api_jobs_cancel(struct request *req);
 void api_jobs_metrics(struct request *req);
+void api_jobs_retry(struct request *req);
+
+/* job_logs.c */
+void api_jobs_logs(struct request *req);
 
 /* events.c */
 void api_events(struct request *req);

@@ -123,6 +123,7 @@ struct upload {
     struct request *req;
     struct app *app;
     struct ingest_request request; /* its strings are the HTTP request's */
+    bool dry_run;                  /* judge, and keep nothing */
     char fingerprint[HASH_HEX_BYTES];
     int err; /* of the step that ran last; then `error` */
     struct ingest_error error;
@@ -214,6 +215,12 @@ static void run_ingest(void *ctx)
 static void ingested(void *ctx)
 {
     struct upload *u = ctx;
+    if (u->err == 0 && u->dry_run) {
+        snprintf(u->result.batch.state, sizeof u->result.batch.state, "not_stored");
+        reply_batch(u->req, 200, &u->result.batch);
+        upload_free(u); /* with the packs */
+        return;
+    }
     if (u->err == 0 && db_write(u->app->db, insert, inserted, u) == 0)
         return;
     if (u->err == 0)
@@ -338,13 +345,22 @@ static void upload_start(struct request *req, const char *name)
                       MAX_NAME);
         return;
     }
+    const char *dry = request_query(req, "dry_run");
+    bool dry_run = dry && strcmp(dry, "1") == 0;
+    if (dry && !dry_run && strcmp(dry, "0") != 0) {
+        reply_problem(req, 400, "bad_query", "dry_run is 1 or 0");
+        return;
+    }
     if (!read_options(req, &r))
         return;
     r.spool_path = request_spool(req, &r.spool_bytes);
     struct upload *u = calloc(1, sizeof *u);
     if (u)
-        *u = (struct upload){.req = req, .app = app, .request = r};
-    if (!u || work_run(app->loop, run_fingerprint, fingerprinted, u) != 0) {
+        *u = (struct upload){.req = req, .app = app, .request = r, .dry_run = dry_run};
+    int err = !u ? ERR_NOMEM
+              : dry_run ? work_run(app->loop, run_ingest, ingested, u)
+                        : work_run(app->loop, run_fingerprint, fingerprinted, u);
+    if (err) {
         reply_no_memory(req);
         free(u);
     }

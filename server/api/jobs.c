@@ -79,13 +79,13 @@ static json_t *job_json(struct app *app, struct job *j)
         jobs_position(db_reader(app->db), j->id, &position);
     json_t *o = json_pack(
         "{s:I, s:s, s:o, s:f, s:n, s:o, s:o, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
         "id", (json_int_t)j->id, "state", job_state_name(j->state), "phase", format_text(j->phase),
         "progress", j->progress, "eta_seconds", "queue_position", format_id(position), "batches",
         batches_json(j), "options", json_loads(j->options, 0, NULL), "attempt", j->attempt,
         "restarts", j->restarts, "interruption", interruption_json(j), "created",
         format_time(j->created_ms), "started", format_time(j->started_ms), "finished",
-        format_time(j->finished_ms), "error", error_json(j), "base", format_id(j->base), "version",
+        format_time(j->finished_ms), "error", error_json(j), "retry_of", format_id(j->retry_of), "base", format_id(j->base), "version",
         format_id(j->version), "published",
         j->version ? json_boolean(j->published) : json_null(), "gate", format_stored(gate),
         "train_images", j->train_images < 0 ? json_null() : json_integer(j->train_images),
@@ -135,6 +135,8 @@ static void reply_job(struct request *req, int status, int64_t id)
 
 struct posting {
     struct request *req;
+    int64_t retry_of; /* 0, or the job to repeat, */
+    struct job old;   /* which the transaction reads */
     json_t *body; /* owns the batch names */
     const char **names;
     int count;
@@ -148,6 +150,7 @@ static void posting_free(struct posting *p)
 {
     json_decref(p->body);
     free(p->names);
+    job_release(&p->old);
     free(p);
 }
 
@@ -197,13 +200,37 @@ static int parse_posting(struct posting *p)
     return err;
 }
 
+/* Batches and options of the job to repeat. */
+static int load_old(struct db_txn *t, struct posting *p)
+{
+    int err = jobs_get(t, p->retry_of, &p->old);
+    if (err)
+        return err;
+    if (p->old.state != JOB_FAILED && p->old.state != JOB_CANCELLED)
+        return refuse(&p->why, 409, "not_retryable",
+                      "Job %" PRId64 " is %s; only a failed or cancelled one can be repeated.",
+                      p->retry_of, job_state_name(p->old.state));
+    p->names = calloc((size_t)p->old.batch_count + 1, sizeof *p->names);
+    if (!p->names)
+        return ERR_NOMEM;
+    for (int i = 0; i < p->old.batch_count; i++)
+        p->names[i] = p->old.batch_names[i];
+    p->count = p->old.batch_count;
+    err = job_options_load(&p->options, p->old.options);
+    p->options.depth_given = p->options.input_given = false; /* not wishes of this request */
+    return err;
+}
+
 static int write_posting(struct db_txn *t, void *ctx)
 {
     struct posting *p = ctx;
     struct plan plan = {0};
     int64_t queued;
     char *options = NULL;
-    int err = plan_for_post(t, p->names, p->count, &p->options, &plan, &p->why);
+    int err = p->retry_of ? load_old(t, p) : 0;
+    if (err)
+        return err;
+    err = plan_for_post(t, p->names, p->count, &p->options, &plan, &p->why);
     if (err)
         return err;
     err = jobs_count_queued(t, &queued);
@@ -216,7 +243,7 @@ static int write_posting(struct db_txn *t, void *ctx)
     for (int i = 0; i < plan.train_count; i++)
         ids[i] = plan.train[i].id;
     if (!err)
-        err = jobs_insert(t, options, ids, plan.train_count, &p->id);
+        err = jobs_insert(t, options, ids, plan.train_count, p->retry_of, &p->id);
     free(options);
     plan_release(&plan);
     return err;
@@ -224,7 +251,9 @@ static int write_posting(struct db_txn *t, void *ctx)
 
 static void reply_refusal(struct posting *p, int err)
 {
-    if (p->why.code[0])
+    if (err == ERR_MISSING && p->retry_of)
+        reply_not_found(p->req);
+    else if (p->why.code[0])
         reply_problem(p->req, p->why.status, p->why.code, "%s", p->why.detail);
     else
         reply_store_error(p->req, err);
@@ -249,7 +278,7 @@ static void posting_done(void *ctx, int err)
     posting_free(p);
 }
 
-void api_jobs_post(struct request *req)
+static void start_posting(struct request *req, bool retry)
 {
     struct app *app = request_app(req);
     struct posting *p = calloc(1, sizeof *p);
@@ -260,13 +289,30 @@ void api_jobs_post(struct request *req)
     p->req = req;
     p->max_queued = app->config.max_queued_jobs;
     job_options_default(&p->options);
-    int err = parse_posting(p);
+    int err = 0;
+    if (!retry)
+        err = parse_posting(p);
+    else if (!parse_id(request_param(req, "id"), &p->retry_of)) {
+        reply_not_found(req);
+        posting_free(p);
+        return;
+    }
     if (!err)
         err = db_write(app->db, write_posting, posting_done, p);
     if (err) {
         reply_refusal(p, err);
         posting_free(p);
     }
+}
+
+void api_jobs_post(struct request *req)
+{
+    start_posting(req, false);
+}
+
+void api_jobs_retry(struct request *req)
+{
+    start_posting(req, true);
 }
 
 /* ---- cancel ---- */

@@ -24,7 +24,7 @@ static json_t *names_json(const struct class_row *classes, int count)
 }
 
 /* What serves, or would once it is activated, with the accuracy that was measured on just that. */
-static json_t *model_json(struct db_txn *t, const struct version *v, int *err)
+json_t *model_json(struct db_txn *t, const struct version *v, int *err)
 {
     struct class_row *classes;
     int count;

@@ -23,6 +23,8 @@ const struct route api_routes[] = {
     {"GET", V1 "/jobs", BODY_NONE, 0, api_jobs_list, ACCESS_PREDICT},
     {"GET", V1 "/jobs/{id}", BODY_NONE, 0, api_jobs_get, ACCESS_PREDICT},
     {"POST", V1 "/jobs/{id}/cancel", BODY_NONE, 0, api_jobs_cancel, ACCESS_ADMIN},
+    {"POST", V1 "/jobs/{id}/retry", BODY_NONE, 0, api_jobs_retry, ACCESS_ADMIN},
+    {"GET", V1 "/jobs/{id}/logs", BODY_NONE, 0, api_jobs_logs, ACCESS_PREDICT},
     {"GET", V1 "/jobs/{id}/metrics", BODY_NONE, 0, api_jobs_metrics, ACCESS_PREDICT},
 
     {"GET", V1 "/events", BODY_NONE, 0, api_events, ACCESS_PREDICT},

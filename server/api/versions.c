@@ -20,6 +20,7 @@
 #include "server/api/format.h"
 #include "server/api/models.h"
 #include "server/app.h"
+#include "server/http/etag.h"
 #include "server/http/http.h"
 #include "server/jobs/data.h"
 #include "server/jobs/predictor.h"
@@ -44,10 +45,23 @@ static void reply_error(struct request *req, int err)
                       err_str(err));
 }
 
+/* ERR_INVALID: If-Match names what GET does not answer any longer; then *stale. */
+static int check_seen(struct db_txn *t, const struct version *v, const char *if_match, bool *stale)
+{
+    int err = 0;
+    json_t *model = if_match ? model_json(t, v, &err) : NULL;
+    if (err || !if_match)
+        return err;
+    *stale = !etag_allows(if_match, model);
+    return *stale ? ERR_INVALID : 0;
+}
+
 /* ---- activate ---- */
 
 struct activating {
     struct request *req;
+    const char *if_match; /* the request's */
+    bool stale;
     struct app *app;
     struct version version;
     struct class_row *classes;
@@ -84,7 +98,12 @@ static void run_load(void *ctx)
 static int write_activation(struct db_txn *t, void *ctx)
 {
     struct activating *a = ctx;
-    int err = versions_activate(t, a->version.version);
+    struct version v;
+    int err = versions_get(t, a->version.version, &v);
+    if (!err)
+        err = check_seen(t, &v, a->if_match, &a->stale);
+    if (!err)
+        err = versions_activate(t, a->version.version);
     if (!err)
         err = jobs_consume(t, a->version.job, a->version.version);
     return err ? err
@@ -109,7 +128,10 @@ static void activated(void *ctx, int status)
 {
     struct activating *a = ctx;
     if (status) {
-        reply_error(a->req, status);
+        if (a->stale)
+            reply_stale(a->req);
+        else
+            reply_error(a->req, status);
         activating_free(a);
         return;
     }
@@ -148,6 +170,10 @@ void api_models_activate(struct request *req)
         err = parse_id(request_param(req, "version"), &number)
                   ? versions_get(t, number, &a->version)
                   : ERR_MISSING;
+    if (!err) {
+        a->if_match = request_header(req, "If-Match");
+        err = check_seen(t, &a->version, a->if_match, &a->stale);
+    }
     if (!err && a->version.active) {
         reply_model(req, 200, number);
         free(a);
@@ -161,7 +187,10 @@ void api_models_activate(struct request *req)
         err = work_run(app->loop, run_load, loaded, a);
     }
     if (err) {
-        reply_error(req, err);
+        if (a && a->stale)
+            reply_stale(req);
+        else
+            reply_error(req, err);
         if (a)
             activating_free(a);
     }
@@ -171,6 +200,8 @@ void api_models_activate(struct request *req)
 
 struct discarding {
     struct request *req;
+    const char *if_match; /* the request's */
+    bool stale;
     struct version version;
     struct class_row *classes;
     int class_count;
@@ -188,6 +219,8 @@ static int write_discard(struct db_txn *t, void *ctx)
 {
     struct discarding *d = ctx;
     int err = versions_get(t, d->version.version, &d->version);
+    if (!err)
+        err = check_seen(t, &d->version, d->if_match, &d->stale);
     return err ? err : versions_discard(t, d->version.version);
 }
 
@@ -265,7 +298,9 @@ static void discarded(void *ctx, int status)
             files_deleted(d); /* the next start deletes them */
         return;
     }
-    if (status == ERR_INVALID)
+    if (d->stale)
+        reply_stale(d->req);
+    else if (status == ERR_INVALID)
         reply_kept(d->req, &d->version);
     else
         reply_error(d->req, status);
@@ -282,6 +317,7 @@ void api_models_delete(struct request *req)
     if (!err) {
         d->req = req;
         d->app = app;
+        d->if_match = request_header(req, "If-Match");
         err = classes_of(db_reader(app->db), d->version.version, &d->classes, &d->class_count);
     }
     if (!err)

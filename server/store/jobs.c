@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/store/job_logs.h"
 #include "server/store/sql.h"
 
 #define COLUMNS                                                                                    \
     "SELECT id, state, phase, attempt, restarts, epochs_before, progress, options, error_code, "   \
     "error_detail, interruption, created_ms, started_ms, finished_ms, version, kernel, gang, "     \
-    "reproducible, train_images, images_per_second, stopped, base, published FROM jobs "
+    "reproducible, train_images, images_per_second, stopped, base, published, retry_of FROM jobs "
 
 static const char *const state_names[JOB_STATES] = {
     [JOB_QUEUED] = "queued",         [JOB_RUNNING] = "running", [JOB_CANCELLING] = "cancelling",
@@ -124,6 +125,7 @@ static int read_row(struct db_txn *t, sqlite3_stmt *s, struct job *j)
         .stopped = sqlite3_column_int(s, 20) != 0,
         .base = sqlite3_column_int64(s, 21),
         .published = sqlite3_column_int(s, 22) != 0,
+        .retry_of = sqlite3_column_int64(s, 23),
     };
     sql_column_text(s, 1, name, sizeof name);
     j->state = (enum job_state)index_of(state_names, JOB_STATES, name);
@@ -300,10 +302,10 @@ static int set_batches(struct db_txn *t, int64_t id, const char *state, int64_t 
 }
 
 int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids, int batch_count,
-                int64_t *id)
+                int64_t retry_of, int64_t *id)
 {
-    int err = sql_run(t, "INSERT INTO jobs (options, created_ms) VALUES (?1, ?2)",
-                      SQL(sql_text(options), sql_int(db_now_ms())));
+    int err = sql_run(t, "INSERT INTO jobs (options, created_ms, retry_of) VALUES (?1, ?2, ?3)",
+                      SQL(sql_text(options), sql_int(db_now_ms()), sql_int_or_null(retry_of)));
     if (err)
         return err;
     int64_t job = sql_last_id(t);
@@ -313,16 +315,21 @@ int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids,
     if (!err)
         err = set_batches(t, job, "in_use", 0);
     if (!err)
+        err = job_logs_add(t, job, "info", "queued", "Queued with %d batches.", batch_count);
+    if (!err)
         *id = job;
     return err;
 }
 
 int jobs_start(struct db_txn *t, int64_t id, const char *kernel, int gang)
 {
-    return change(t,
-                  "UPDATE jobs SET state = 'running', phase = 'validate', kernel = ?2, gang = ?3, "
-                  "started_ms = coalesce(started_ms, ?4) WHERE id = ?1 AND state = 'queued'",
-                  SQL(sql_int(id), sql_text(kernel), sql_int(gang), sql_int(db_now_ms())));
+    int err = change(t,
+                     "UPDATE jobs SET state = 'running', phase = 'validate', kernel = ?2, "
+                     "gang = ?3, started_ms = coalesce(started_ms, ?4) "
+                     "WHERE id = ?1 AND state = 'queued'",
+                     SQL(sql_int(id), sql_text(kernel), sql_int(gang), sql_int(db_now_ms())));
+    return err ? err
+               : job_logs_add(t, id, "info", "started", "Runs on %d threads (%s).", gang, kernel);
 }
 
 int jobs_set_base(struct db_txn *t, int64_t id, int64_t base)
@@ -334,24 +341,31 @@ int jobs_set_base(struct db_txn *t, int64_t id, int64_t base)
 
 int jobs_set_plan(struct db_txn *t, int64_t id, const char *options, int64_t train_images)
 {
-    return change(t,
-                  "UPDATE jobs SET options = ?2, train_images = ?3 "
-                  "WHERE id = ?1 AND state IN ('running', 'cancelling')",
-                  SQL(sql_int(id), sql_text(options), sql_int(train_images)));
+    int err = change(t,
+                     "UPDATE jobs SET options = ?2, train_images = ?3 "
+                     "WHERE id = ?1 AND state IN ('running', 'cancelling')",
+                     SQL(sql_int(id), sql_text(options), sql_int(train_images)));
+    return err ? err
+               : job_logs_add(t, id, "info", "data", "%lld training images are decoded.",
+                              (long long)train_images);
 }
 
 int jobs_cancel(struct db_txn *t, int64_t id, enum job_state from)
 {
-    if (from == JOB_RUNNING)
-        return change(t, "UPDATE jobs SET state = 'cancelling' WHERE id = ?1 AND state = 'running'",
-                      SQL(sql_int(id)));
-    if (from != JOB_QUEUED)
+    if (from != JOB_RUNNING && from != JOB_QUEUED)
         return ERR_INVALID;
-    int err = change(t,
-                     "UPDATE jobs SET state = 'cancelled', finished_ms = ?2 "
-                     "WHERE id = ?1 AND state = 'queued'",
-                     SQL(sql_int(id), sql_int(db_now_ms())));
-    return err ? err : set_batches(t, id, "ready", 0);
+    int err = from == JOB_RUNNING
+                  ? change(t,
+                           "UPDATE jobs SET state = 'cancelling' "
+                           "WHERE id = ?1 AND state = 'running'",
+                           SQL(sql_int(id)))
+                  : change(t,
+                           "UPDATE jobs SET state = 'cancelled', finished_ms = ?2 "
+                           "WHERE id = ?1 AND state = 'queued'",
+                           SQL(sql_int(id), sql_int(db_now_ms())));
+    if (!err && from == JOB_QUEUED)
+        err = set_batches(t, id, "ready", 0);
+    return err ? err : job_logs_add(t, id, "info", "cancel_asked", "Asked to end.");
 }
 
 int jobs_cancelled(struct db_txn *t, int64_t id)
@@ -360,7 +374,10 @@ int jobs_cancelled(struct db_txn *t, int64_t id)
                      "UPDATE jobs SET state = 'cancelled', finished_ms = ?2 "
                      "WHERE id = ?1 AND state = 'cancelling'",
                      SQL(sql_int(id), sql_int(db_now_ms())));
-    return err ? err : set_batches(t, id, "ready", 0);
+    if (!err)
+        err = set_batches(t, id, "ready", 0);
+    return err ? err
+               : job_logs_add(t, id, "info", "cancelled", "Ended; its batches are ready again.");
 }
 
 int jobs_fail(struct db_txn *t, int64_t id, const char *code, const char *detail)
@@ -369,16 +386,23 @@ int jobs_fail(struct db_txn *t, int64_t id, const char *code, const char *detail
                      "UPDATE jobs SET state = 'failed', finished_ms = ?2, error_code = ?3, "
                      "error_detail = ?4 WHERE id = ?1 AND state = 'running'",
                      SQL(sql_int(id), sql_int(db_now_ms()), sql_text(code), sql_text(detail)));
-    return err ? err : set_batches(t, id, "ready", 0);
+    if (!err)
+        err = set_batches(t, id, "ready", 0);
+    return err ? err : job_logs_add(t, id, "error", code, "%s", detail);
 }
 
 int jobs_requeue(struct db_txn *t, int64_t id, enum job_interruption why, int attempt, int epochs)
 {
-    return change(t,
-                  "UPDATE jobs SET state = 'queued', stopped = 0, interruption = ?2, "
-                  "attempt = ?3, epochs_before = ?4, restarts = restarts + 1 WHERE id = ?1 AND state = 'running'",
-                  SQL(sql_int(id), sql_text(interruption_names[why]), sql_int(attempt),
-                      sql_int(epochs)));
+    int err = change(t,
+                     "UPDATE jobs SET state = 'queued', stopped = 0, interruption = ?2, "
+                     "attempt = ?3, epochs_before = ?4, restarts = restarts + 1 "
+                     "WHERE id = ?1 AND state = 'running'",
+                     SQL(sql_int(id), sql_text(interruption_names[why]), sql_int(attempt),
+                         sql_int(epochs)));
+    return err ? err
+               : job_logs_add(t, id, "warning", interruption_names[why],
+                              "Interrupted after %d epochs; goes on from there (attempt %d).",
+                              epochs, attempt);
 }
 
 int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool published, bool reproducible)
@@ -389,9 +413,15 @@ int jobs_succeed(struct db_txn *t, int64_t id, int64_t version, bool published, 
                      "WHERE id = ?1 AND state = 'running'",
                      SQL(sql_int(id), sql_int(version), sql_int(reproducible),
                          sql_int(db_now_ms()), sql_int(published)));
+    if (!err)
+        err = published ? set_batches(t, id, "consumed", version) : set_batches(t, id, "ready", 0);
     if (err)
         return err;
-    return published ? set_batches(t, id, "consumed", version) : set_batches(t, id, "ready", 0);
+    return published ? job_logs_add(t, id, "info", "published", "Version %lld serves.",
+                                    (long long)version)
+                     : job_logs_add(t, id, "warning", "not_published",
+                                    "Version %lld is kept, but does not serve.",
+                                    (long long)version);
 }
 
 int jobs_consume(struct db_txn *t, int64_t id, int64_t version)
@@ -429,8 +459,9 @@ int jobs_put_epoch(struct db_txn *t, int64_t id, const struct learner_epoch *e, 
 
 int jobs_set_phase(struct db_txn *t, int64_t id, const char *phase, double progress)
 {
-    return change(t,
-                  "UPDATE jobs SET phase = ?2, progress = max(progress, ?3) "
-                  "WHERE id = ?1 AND state IN ('running', 'cancelling')",
-                  SQL(sql_int(id), sql_text(phase), sql_real(progress)));
+    int err = change(t,
+                     "UPDATE jobs SET phase = ?2, progress = max(progress, ?3) "
+                     "WHERE id = ?1 AND state IN ('running', 'cancelling')",
+                     SQL(sql_int(id), sql_text(phase), sql_real(progress)));
+    return err ? err : job_logs_add(t, id, "info", "phase", "Phase %s.", phase);
 }

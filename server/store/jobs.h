@@ -3,7 +3,7 @@
  *
  * Which change of state is allowed stands in server/jobs/queue.h and, as a trigger, in the schema.
  * Every change here is a compare-and-set: it names the state it leaves and fails with ERR_INVALID,
- * changing nothing, when the row is in another one.
+ * changing nothing, when the row is in another one. Each writes a line of the job's log.
  *
  * Functions take the connection: db_reader() on the loop for those that read, or the txn of a write
  * function.
@@ -42,6 +42,7 @@ struct job {
     bool stopped;             /* while running: the daemon was told to stop, it did not crash */
     enum job_interruption interruption; /* how the attempt before this one ended */
     int64_t created_ms, started_ms, finished_ms; /* 0 = not yet */
+    int64_t retry_of;         /* job that it repeats; 0 = none */
     int64_t base;             /* version it builds on; 0 = none, or not started */
     int64_t version;          /* made by it; 0 = none */
     bool published;           /* that version took over at once */
@@ -82,9 +83,9 @@ int jobs_metrics(struct db_txn *t, int64_t id, struct learner_epoch **out, int *
 
 /* ---- writing ---- */
 
-/* A queued job on these batches, which become `in_use`; *id is set. */
+/* A queued job on these batches, which become `in_use`; *id is set. `retry_of`: 0 = of none. */
 int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids, int batch_count,
-                int64_t *id);
+                int64_t retry_of, int64_t *id);
 /* queued -> running. */
 int jobs_start(struct db_txn *t, int64_t id, const char *kernel, int gang);
 /* What it builds on (0: nothing), chosen when it starts. */
