@@ -26,15 +26,19 @@ struct option_row {
     const char *name; /* the same in the file and, after --, on the command line */
     enum kind kind;
     size_t offset, size; /* of the field in struct config */
-    uint64_t min, max;   /* KIND_INT, KIND_BYTES */
+    uint64_t min, max;   /* KIND_INT, KIND_BYTES; texts: the fewest bytes, 0 = may be unset */
 };
 
 #define FIELD(member) offsetof(struct config, member), sizeof(((struct config *)0)->member)
 #define GIB (UINT64_C(1) << 30)
 
 static const struct option_row rows[] = {
-    {"data-dir", KIND_TEXT, FIELD(data_dir), 0, 0},
-    {"listen", KIND_ADDRESS, FIELD(listen), 0, 0},
+    {"data-dir", KIND_TEXT, FIELD(data_dir), 1, 0},
+    {"listen", KIND_ADDRESS, FIELD(listen), 1, 0},
+    {"tls-certificate", KIND_TEXT, FIELD(tls_certificate), 0, 0},
+    {"tls-key", KIND_TEXT, FIELD(tls_key), 0, 0},
+    {"trusted-proxy", KIND_ADDRESS, FIELD(trusted_proxy), 0, 0},
+    {"host-names", KIND_TEXT, FIELD(host_names), 0, 0},
     {"port", KIND_INT, FIELD(port), 0, 65535},
     {"threads", KIND_INT, FIELD(threads), 0, 64},
     {"nice", KIND_INT, FIELD(nice_level), 0, 19},
@@ -43,6 +47,8 @@ static const struct option_row rows[] = {
     {"min-free-bytes", KIND_BYTES, FIELD(min_free_bytes), 0, 1024 * GIB},
     {"max-queued-jobs", KIND_INT, FIELD(max_queued_jobs), 1, 10000},
     {"max-connections", KIND_INT, FIELD(max_connections), 4, 10000},
+    {"max-connections-per-address", KIND_INT, FIELD(max_connections_per_address), 1, 10000},
+    {"header-timeout", KIND_INT, FIELD(header_timeout_s), 1, 3600},
     {"log-level", KIND_LEVEL, FIELD(log_level), 0, 0},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
@@ -58,6 +64,8 @@ static const struct config defaults = {
     .min_free_bytes = 256 << 20,
     .max_queued_jobs = 64,
     .max_connections = 256,
+    .max_connections_per_address = 64,
+    .header_timeout_s = 30,
     .log_level = "info",
 };
 
@@ -67,7 +75,11 @@ static const char usage[] =
     "\n"
     "  --config FILE           options from FILE (" DEFAULT_FILE " where it exists)\n"
     "  --data-dir DIR          everything accreted keeps (/var/lib/accreted)\n"
-    "  --listen ADDRESS        a loopback address, 127.0.0.1 or ::1 (127.0.0.1)\n"
+    "  --listen ADDRESS        another than loopback needs a token, and TLS or a proxy (127.0.0.1)\n"
+    "  --tls-certificate FILE  speak HTTPS with this certificate chain (PEM)\n"
+    "  --tls-key FILE          and its key (PEM)\n"
+    "  --trusted-proxy ADDRESS the proxy in front that does TLS; only it may connect then\n"
+    "  --host-names NAMES      names to answer to beside the address, a comma between\n"
     "  --port PORT             0 takes any free one and writes it to DIR/port (8080)\n"
     "  --threads N             threads of a training job; 0 = one a core (0)\n"
     "  --nice N                priority of those threads, 0..19 (10)\n"
@@ -76,6 +88,8 @@ static const char usage[] =
     "  --min-free-bytes N      disk space that uploads and jobs leave alone (256M)\n"
     "  --max-queued-jobs N     jobs that may wait (64)\n"
     "  --max-connections N     client connections at once (256)\n"
+    "  --max-connections-per-address N   and of one other machine (64)\n"
+    "  --header-timeout N      seconds a client has for its header (30)\n"
     "  --log-level LEVEL       debug, info, warning or error (info)\n"
     "  --help, --version       say so and exit\n"
     "\n"
@@ -109,13 +123,19 @@ static bool parse_number(const char *text, bool suffix, uint64_t min, uint64_t m
     return true;
 }
 
-static bool is_loopback(const char *text)
+bool config_is_loopback(const char *text)
 {
     struct in_addr v4;
     struct in6_addr v6;
     if (inet_pton(AF_INET, text, &v4) == 1)
         return ntohl(v4.s_addr) >> 24 == 127;
     return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static bool is_address(const char *text)
+{
+    struct in6_addr any;
+    return inet_pton(AF_INET, text, &any) == 1 || inet_pton(AF_INET6, text, &any) == 1;
 }
 
 static bool is_level(const char *text)
@@ -127,7 +147,7 @@ static bool is_level(const char *text)
 static bool copy_text(const struct option_row *row, char *field, const char *value)
 {
     size_t length = strlen(value);
-    if (length == 0 || length >= row->size)
+    if (length < row->min || length >= row->size)
         return false;
     memcpy(field, value, length + 1);
     return true;
@@ -141,7 +161,7 @@ static bool apply(struct config *c, const struct option_row *row, const char *va
     case KIND_TEXT:
         return copy_text(row, field, value);
     case KIND_ADDRESS:
-        return is_loopback(value) && copy_text(row, field, value);
+        return (!*value || is_address(value)) && copy_text(row, field, value);
     case KIND_LEVEL:
         return is_level(value) && copy_text(row, field, value);
     case KIND_INT:
@@ -163,10 +183,11 @@ static void describe(const struct option_row *row, char *out, int out_bytes)
 {
     switch (row->kind) {
     case KIND_TEXT:
-        snprintf(out, (size_t)out_bytes, "a text of 1 to %zu bytes", row->size - 1);
+        snprintf(out, (size_t)out_bytes, "a text of %ju to %zu bytes",
+                 (uintmax_t)row->min, row->size - 1);
         break;
     case KIND_ADDRESS:
-        snprintf(out, (size_t)out_bytes, "a loopback address such as 127.0.0.1 or ::1");
+        snprintf(out, (size_t)out_bytes, "an address such as 127.0.0.1 or ::1");
         break;
     case KIND_LEVEL:
         snprintf(out, (size_t)out_bytes, "debug, info, warning or error");
@@ -337,6 +358,11 @@ int config_load(struct config *out, int argc, char **argv, char *message, int me
         char wanted[128];
         describe(&rows[i], wanted, sizeof wanted);
         snprintf(message, (size_t)message_bytes, "--%s must be %s", rows[i].name, wanted);
+        return ERR_INVALID;
+    }
+    if (!scratch.tls_certificate[0] != !scratch.tls_key[0]) {
+        snprintf(message, (size_t)message_bytes,
+                 "tls-certificate and tls-key need each other; one is missing");
         return ERR_INVALID;
     }
     *out = scratch;

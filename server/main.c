@@ -157,13 +157,36 @@ static int open_store(struct app *app)
     return 0;
 }
 
+/* Who listens to more than this machine asks for a token, and lets nobody read it on its way. */
+static int check_exposure(const struct app *app)
+{
+    const struct config *config = &app->config;
+    if (config_is_loopback(config->listen))
+        return EXIT_SUCCESS;
+    if (!auth_required(app->auth))
+        return fail("listening on %s needs a token, for anyone may connect: stop here and run "
+                    "`accreted token create --scope admin --data-dir %s`",
+                    config->listen, config->data_dir);
+    if (!config->tls_certificate[0] && !config->trusted_proxy[0])
+        return fail("listening on %s without TLS would show the token to the network: set "
+                    "tls-certificate and tls-key, or trusted-proxy where a proxy does TLS",
+                    config->listen);
+    return EXIT_SUCCESS;
+}
+
 static int open_doors(struct app *app)
 {
     const struct config *config = &app->config;
+    if (check_exposure(app) != EXIT_SUCCESS)
+        return EXIT_FAILURE;
     int rc = http_start(&app->http, app, api_routes);
     if (rc == ERR_IO)
         return fail("cannot listen on %s port %d: %s", config->listen, config->port,
                     strerror(errno));
+    if (rc == ERR_FORMAT)
+        return fail("cannot use the certificate %s with the key %s: both must be PEM files that "
+                    "belong together",
+                    config->tls_certificate, config->tls_key);
     if (rc != 0)
         return fail("cannot start the HTTP server: %s", err_str(rc));
     if (data_dir_write_port(config->data_dir, http_port(app->http)) != 0)

@@ -76,7 +76,7 @@ const struct route api_routes[] = {
     {"GET", "/healthz", BODY_NONE, 0, api_health, ACCESS_OPEN},
     {"GET", V1 "/limits", BODY_NONE, 0, api_limits, ACCESS_PREDICT},
     {"GET", "/metrics", BODY_NONE, 0, api_metrics, ACCESS_PREDICT},
-    {"GET", "/openapi.json", BODY_NONE, 0, api_openapi, ACCESS_OPEN},
+    {"GET", "/openapi.json", BODY_NONE, 0, api_openapi, ACCESS_PREDICT},
     {"GET", "/", BODY_NONE, 0, api_page, ACCESS_OPEN},
     {"GET", "/web/{file}", BODY_NONE, 0, api_asset, ACCESS_OPEN},
     {0},

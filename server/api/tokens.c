@@ -248,8 +248,10 @@ void api_tokens_delete(struct request *req)
 static void set_cookie(struct request *req, const char *value, int seconds)
 {
     char cookie[TOKEN_TEXT_BYTES + 128];
-    snprintf(cookie, sizeof cookie, "%s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=Strict",
-             SESSION_COOKIE, value, seconds);
+    const struct config *config = &request_app(req)->config;
+    bool tls = config->tls_certificate[0] || config->trusted_proxy[0];
+    snprintf(cookie, sizeof cookie, "%s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=Strict%s",
+             SESSION_COOKIE, value, seconds, tls ? "; Secure" : "");
     reply_header(req, "Set-Cookie", cookie);
 }
 

@@ -13,8 +13,8 @@
 #include "server/log.h"
 
 enum {
-    HEADER_DEADLINE_MS = 30000, /* from the connect, or from the last reply */
-    BODY_GRACE_MS = 30000,      /* then at least BODY_BYTES_PER_S on average */
+    /* config.header_timeout_s from the connect, or from the last reply, for a header; and as long
+     * for a body before it must have come at this rate on average */
     BODY_BYTES_PER_S = 1024,
     DRAIN_MS = 10000,
     SEND_GRACE_MS = 60000,
@@ -36,6 +36,7 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
         if (c->next)
             c->next->prev = c;
         h->connections = c;
+        peer_of(mhd, c->peer);
         connection_enter(c, CONNECTION_WAITING);
     } else if (c) {
         if (c->linger && !h->stopping)
@@ -48,6 +49,7 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
             h->connections = c->next;
         free(c);
         *socket_context = NULL;
+        http_kick(h); /* where all connections were taken, the next run accepts again */
     }
 }
 
@@ -90,13 +92,14 @@ void connection_stream(struct connection *c)
 
 static bool is_overdue(const struct connection *c, uint64_t now)
 {
+    uint64_t grace_ms = (uint64_t)c->http->app->config.header_timeout_s * 1000;
     switch (c->state) {
     case CONNECTION_WAITING:
-        return now - c->since_ms > HEADER_DEADLINE_MS;
+        return now - c->since_ms > grace_ms;
     case CONNECTION_RECEIVING:
         if (c->drain_until_ms != 0)
             return now > c->drain_until_ms;
-        return c->receiving_ms > BODY_GRACE_MS &&
+        return c->receiving_ms > grace_ms &&
                c->received < c->receiving_ms / 1000 * BODY_BYTES_PER_S;
     case CONNECTION_HANDLING:
         return false;

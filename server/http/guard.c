@@ -86,26 +86,48 @@ static bool host_name(const char *host, char *out, size_t out_bytes)
     return true;
 }
 
-static bool host_allowed(const char *host, const char *listen)
+/* Whether `names`, a comma between, holds `name`. */
+static bool is_listed(const char *names, const char *name)
+{
+    size_t length = strlen(name);
+    while (*names) {
+        names += strspn(names, ", ");
+        size_t n = strcspn(names, ", ");
+        if (n > 0 && n == length && strncasecmp(names, name, n) == 0)
+            return true;
+        names += n;
+    }
+    return false;
+}
+
+/* DNS rebinding needs a name: who is reached from elsewhere may be called by any address. */
+static bool host_allowed(const char *host, const struct config *config)
 {
     char name[64];
     struct in_addr v4;
     struct in6_addr v6;
     if (!host_name(host, name, sizeof name))
         return false;
-    if (strcasecmp(name, "localhost") == 0 || strcasecmp(name, listen) == 0)
+    if (strcasecmp(name, "localhost") == 0 || strcasecmp(name, config->listen) == 0 ||
+        is_listed(config->host_names, name))
         return true;
+    bool any = !config_is_loopback(config->listen);
     if (inet_pton(AF_INET, name, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, name, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+        return any || ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, name, &v6) == 1 && (any || IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
 /* A browser names the page that sends; only our own pages may change anything. */
-static bool origin_allowed(const struct facts *f, const char *method)
+static bool origin_allowed(const struct facts *f, const char *method, const struct config *config)
 {
+    bool tls = config->tls_certificate[0], proxy = config->trusted_proxy[0];
     if (f->origins == 0 || strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
         return true;
-    return f->origins == 1 && strncmp(f->origin, "http://", 7) == 0 &&
+    if (f->origins != 1)
+        return false;
+    if ((tls || proxy) && strncmp(f->origin, "https://", 8) == 0)
+        return strcasecmp(f->origin + 8, f->host) == 0;
+    return !tls && strncmp(f->origin, "http://", 7) == 0 &&
            strcasecmp(f->origin + 7, f->host) == 0;
 }
 
@@ -137,11 +159,11 @@ static void check_names(const struct facts *f, const struct guard_request *req,
 {
     if (f->hosts != 1)
         refuse(out, 400, "bad_host", "A request needs exactly one Host header.");
-    else if (!host_allowed(f->host, req->listen))
+    else if (!host_allowed(f->host, req->config))
         refuse(out, 421, "host_not_allowed",
-               "This daemon answers to localhost and loopback addresses only; use "
-               "http://localhost or http://127.0.0.1 with its port.");
-    else if (!origin_allowed(f, req->method))
+               "This daemon does not answer to this name. Use localhost or its address; the option "
+               "host-names adds names.");
+    else if (!origin_allowed(f, req->method, req->config))
         refuse(out, 403, "origin_not_allowed",
                "A page from another origin may not change anything here.");
 }

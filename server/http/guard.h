@@ -15,12 +15,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/config.h"
+
 enum { GUARD_URI_BYTES = 8192, GUARD_HEADER_BYTES = 16 << 10 };
 
 struct guard_request {
     const char *method, *version; /* of the request line */
     size_t uri_bytes;             /* of its target */
-    const char *listen;           /* own address: allowed as Host beside loopback */
+    const struct config *config;  /* own address and names: allowed as Host beside loopback */
 };
 
 struct guard_verdict {

@@ -20,6 +20,8 @@
 #include "server/http/internal.h"
 #include "server/log.h"
 
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
 enum { IDLE_TIMEOUT_S = 60, CONNECTION_BYTES = 64 << 10, BACKLOG = 128, STOP_ROUNDS = 20 };
 
 /* ---- the loop ---- */
@@ -121,17 +123,46 @@ static int listen_socket(struct http *h)
     return 0;
 }
 
+static char *read_pem(const char *path)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = fopen(path, "re");
+    ssize_t n = file ? getdelim(&text, &size, '\0', file) : -1;
+    if (file)
+        fclose(file);
+    if (n > 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static int load_certificate(struct http *h)
+{
+    const struct config *config = &h->app->config;
+    if (!config->tls_certificate[0])
+        return 0;
+    h->certificate = read_pem(config->tls_certificate);
+    h->key = read_pem(config->tls_key);
+    return h->certificate && h->key ? 0 : ERR_FORMAT;
+}
+
 static struct MHD_Daemon *start_daemon(struct http *h)
 {
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key},
+                                   {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES},
+                                   {MHD_OPTION_END, 0, NULL}};
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        request_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_LISTEN_SOCKET,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            (h->certificate ? MHD_USE_TLS : 0),
+        0, peer_admit, h, request_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h, MHD_OPTION_LISTEN_SOCKET,
         h->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->app->config.max_connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
         request_completed, h, MHD_OPTION_NOTIFY_CONNECTION, connection_notify, h,
         MHD_OPTION_URI_LOG_CALLBACK, on_uri, h, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, h,
-        MHD_OPTION_END);
+        MHD_OPTION_ARRAY, h->certificate ? tls : &tls[3], MHD_OPTION_END);
 }
 
 static int attach(struct http *h)
@@ -160,13 +191,15 @@ int http_start(struct http **out, struct app *app, const struct route *routes)
         h->id_prefix = (uint32_t)getpid(); /* it only has to differ between starts */
     int rc = traffic_new(h);
     if (rc == 0)
+        rc = load_certificate(h);
+    if (rc == 0)
         rc = listen_socket(h);
     if (rc != 0)
         goto out;
     h->daemon = start_daemon(h);
     if (!h->daemon) {
         close(h->listen_fd);
-        rc = ERR_NOMEM;
+        rc = h->certificate ? ERR_FORMAT : ERR_NOMEM;
         goto out;
     }
     rc = attach(h);
@@ -228,7 +261,12 @@ int http_owed(const struct http *h)
 
 void http_free(struct http *h)
 {
-    if (h)
-        free(h->traffic);
+    if (!h)
+        return;
+    free(h->traffic);
+    free(h->certificate);
+    if (h->key)
+        explicit_bzero(h->key, strlen(h->key));
+    free(h->key);
     free(h);
 }

@@ -65,7 +65,7 @@ struct identity {
 /* ---- server life (main.c) ---- */
 
 /* Listens on app->config's address and serves `routes` (borrowed, ends with a zeroed entry).
- * Errors: ERR_INVALID, ERR_IO (address in use), ERR_NOMEM. */
+ * Errors: ERR_INVALID, ERR_IO (address in use), ERR_FORMAT (certificate or key), ERR_NOMEM. */
 int http_start(struct http **out, struct app *app, const struct route *routes);
 /* Stops accepting, answers what is deferred with 503 shutting_down, then stops libmicrohttpd.
  * Blocks at most 0.2 s. Handlers that still owe a reply keep their request, which is no longer

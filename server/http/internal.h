@@ -22,6 +22,7 @@
 
 enum {
     REQUEST_ID_BYTES = 24,
+    PEER_BYTES = 46,
     MAX_UPLOADS = 16,
     MAX_LINGERING = 64,
     STREAM_CHUNK_BYTES = 4096,
@@ -39,6 +40,7 @@ struct connection {
     struct http *http;
     struct connection *prev, *next;
     int fd;
+    char peer[PEER_BYTES]; /* address of the client */
     enum connection_state state;
     uint64_t since_ms;     /* loop time when the state began */
     uint64_t receiving_ms; /* time spent waiting for body bytes; suspended time does not count */
@@ -100,6 +102,7 @@ struct http {
     struct MHD_Daemon *daemon;
     const struct route *routes;
     int listen_fd, port;
+    char *certificate, *key; /* owned; PEM; NULL without TLS */
     uv_poll_t poll;      /* libmicrohttpd's epoll descriptor */
     uv_timer_t timer;    /* its next time-out, or a kick */
     uv_timer_t sweeper;  /* our deadlines, once a second */
@@ -117,6 +120,10 @@ struct http {
 
 /* http.c: run libmicrohttpd soon, from the loop, and ask it for its next time-out. */
 void http_kick(struct http *h);
+
+/* peer.c: whether a client may connect (libmicrohttpd asks), and its address. */
+enum MHD_Result peer_admit(void *cls, const struct sockaddr *address, socklen_t bytes);
+void peer_of(struct MHD_Connection *mhd, char out[PEER_BYTES]);
 
 /* connection.c */
 void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,

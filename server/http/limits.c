@@ -31,6 +31,8 @@ CONFIGURED(image_bytes, max_image_bytes)
 CONFIGURED(min_free_bytes, min_free_bytes)
 CONFIGURED(queued_jobs, max_queued_jobs)
 CONFIGURED(connections, max_connections)
+CONFIGURED(address_connections, max_connections_per_address)
+CONFIGURED(header_seconds, header_timeout_s)
 FIXED(json_bytes, ROUTE_JSON_BYTES)
 FIXED(small_json_bytes, ROUTE_SMALL_BYTES)
 FIXED(model_bytes, ROUTE_WEIGHTS_BYTES)
@@ -68,6 +70,9 @@ const struct limit limits[] = {
     {"uploads_at_once", "uploads", 503, "too_many_uploads", NULL, uploads},
     {"event_streams", "connections", 429, "too_many_streams", NULL, streams},
     {"connections", "connections", 0, NULL, "max-connections", connections},
+    {"connections_per_address", "connections", 0, NULL, "max-connections-per-address",
+     address_connections},
+    {"header_seconds", "seconds", 0, NULL, "header-timeout", header_seconds},
     {"tokens", "tokens", 409, "too_many_tokens", NULL, tokens},
     {"idempotency_keys", "keys", 429, "too_many_idempotency_keys", NULL, keys},
     {"idempotency_seconds", "seconds", 0, NULL, NULL, key_seconds},

@@ -152,7 +152,7 @@ static enum MHD_Result begin(struct request *req, const char *version)
                 &(struct guard_request){.method = req->method,
                                         .version = version,
                                         .uri_bytes = c->uri_bytes,
-                                        .listen = req->app->config.listen},
+                                        .config = &req->app->config},
                 &verdict);
     if (verdict.status) {
         req->close = true;

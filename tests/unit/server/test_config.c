@@ -99,8 +99,8 @@ static void test_file_errors_name_the_line(void **state)
         {"\nport\n", ":2: not of the form `name = value`"},
         {"port = 1\nport = 2\n", ":2: set twice (or a line starting with a space): 'port'"},
         {"data-dir =\n", ":1: data-dir must be a text of 1 to 4095 bytes"},
-        {"listen = 0.0.0.0\n",
-         ":1: listen must be a loopback address such as 127.0.0.1 or ::1"},
+        {"listen = 0.0.0\n",
+         ":1: listen must be an address such as 127.0.0.1 or ::1"},
         {"log-level = loud\n", ":1: log-level must be debug, info, warning or error"},
         {"help = yes\n", ":1: unknown option 'help'"},
         {"prot = 1\nport = bad\n", ":1: unknown option 'prot'"},
@@ -136,7 +136,7 @@ static void test_shipped_file_shows_the_defaults(void **state)
     assert_int_equal(load_text(&shipped, message, text), 0);
     assert_int_equal(load_text(&defaults, message, ""), 0);
     assert_memory_equal(&shipped, &defaults, sizeof shipped);
-    assert_int_equal(shown, 11);
+    assert_int_equal(shown, 17);
 }
 
 static void test_long_line_is_refused(void **state)
@@ -183,16 +183,21 @@ static void test_command_line_errors(void **state)
     assert_string_equal(message, "cannot read /nonexistent.conf: No such file or directory");
 }
 
-static void test_loopback_only(void **state)
+static void test_addresses(void **state)
 {
     (void)state;
     struct config c;
     char message[MESSAGE_BYTES];
     assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=::1"), 0);
     assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=127.3.2.1"), 0);
-    assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=192.168.1.1"), ERR_INVALID);
-    assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=::"), ERR_INVALID);
+    assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=192.168.1.1"), 0);
+    assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=::"), 0);
     assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--listen=localhost"), ERR_INVALID);
+    assert_true(config_is_loopback("127.3.2.1") && config_is_loopback("::1"));
+    assert_false(config_is_loopback("192.168.1.1") || config_is_loopback("0.0.0.0") ||
+                 config_is_loopback("::") || config_is_loopback("::ffff:127.0.0.1"));
+    assert_int_equal(LOAD(&c, message, "--config=/dev/null", "--tls-key=k"), ERR_INVALID);
+    assert_non_null(strstr(message, "tls-certificate"));
 }
 
 static void test_help_needs_no_file(void **state)
@@ -217,7 +222,7 @@ int main(void)
         cmocka_unit_test(test_long_line_is_refused),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_command_line_errors),
-        cmocka_unit_test(test_loopback_only),
+        cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_help_needs_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
