@@ -7,15 +7,16 @@
 
 static const char statement[] =
     "SELECT b.test, b.test_bytes, b.train, b.train_bytes, v.n, v.snapshot_bytes, v.dense,"
-    " v.model_bytes, (SELECT count(*) FROM classes),"
+    " v.model_bytes, coalesce((SELECT classes FROM versions WHERE active = 1), 0),"
     " (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size) "
     "FROM (SELECT coalesce(sum(test_count), 0) AS test, coalesce(sum(test_bytes), 0) AS test_bytes,"
     " coalesce(sum(train_count) FILTER (WHERE state <> 'consumed'), 0) AS train,"
     " coalesce(sum(train_bytes) FILTER (WHERE state <> 'consumed'), 0) AS train_bytes"
     " FROM batches) AS b,"
     " (SELECT count(*) AS n, coalesce(sum(snapshot_bytes), 0) AS snapshot_bytes,"
-    " count(*) FILTER (WHERE model_bytes > 0) AS dense,"
-    " coalesce(sum(model_bytes), 0) AS model_bytes FROM versions) AS v";
+    " count(*) FILTER (WHERE dense_kept = 1) AS dense,"
+    " coalesce(sum(model_bytes) FILTER (WHERE dense_kept = 1), 0) AS model_bytes"
+    " FROM versions WHERE discarded_ms IS NULL) AS v";
 
 int totals_read(struct db_txn *t, struct totals *out)
 {

@@ -16,7 +16,7 @@ struct totals {
     struct total test_images;     /* never train; kept until deleted */
     struct total training_images; /* not learned yet: deleted when they are */
     struct total snapshots, models;
-    int64_t classes; /* known to the newest network: it holds a prototype of each */
+    int64_t classes; /* known to the active version: it holds a prototype of each */
     int64_t database_bytes;
 };
 

@@ -91,6 +91,9 @@ def test_another_branch(api):
 
 def test_discard(api):
     learn_two(api)
+    kept = api.get("/api/v1/storage").json()
+    assert kept["models"] == {"count": 1, "bytes": model(api, 2)["model_bytes"]}
+    assert (kept["snapshots"]["count"], kept["prototypes"]["count"]) == (2, 5)
     api.refused(api.delete(MODELS + "/2"), 409, "version_active")
     api.refused(api.delete(MODELS + "/1"), 409, "version_has_children")
     activate(api, 1)
@@ -101,6 +104,9 @@ def test_discard(api):
     said = api.delete(MODELS + "/2").json()
     assert said["freed_bytes"] == sum(sizes)
     assert (said["forgotten_classes"], said["test_images_kept"]) == (SECOND, 25)
+    kept = api.get("/api/v1/storage").json()
+    assert kept["models"] == {"count": 0, "bytes": 0}
+    assert (kept["snapshots"]["count"], kept["prototypes"]["count"]) == (1, 3)
     for reply in (api.get(MODELS + "/2"), api.post(MODELS + "/2/activate"), api.delete(MODELS + "/2")):
         api.refused(reply, 404, "model_not_found")
     api.refused(api.post("/api/v1/predict", params={"model": 2}, data=images.png("red", 1)), 404, "unknown_version")
