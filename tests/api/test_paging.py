@@ -14,12 +14,10 @@ ROWS = """
 WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
 INSERT INTO jobs (options, state, created_ms) SELECT (SELECT options FROM jobs), 'queued', i FROM n;
 UPDATE jobs SET state = 'running', started_ms = 1, kernel = 'avx2', gang = 1 WHERE state = 'queued';
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
+WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
 INSERT INTO versions (version, parent, job, step, active, classes, model_bytes, snapshot_bytes, dense_bytes, sparsity,
-                      created_ms, train_seconds) SELECT i, nullif(i - 1, 0), i, i, 0, i, 1, 1, 1, 0.5, i, 1 FROM n;
-UPDATE jobs SET state = 'succeeded', version = id, finished_ms = 1, reproducible = 1;
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
-INSERT INTO classes (class, name, since_version, step) SELECT i - 1, 'class ' || i, i, i FROM n;
+                      created_ms, train_seconds) SELECT i, i - 1, i, i, 0, i, 1, 1, 1, 0.5, i, 1 FROM n;
+UPDATE jobs SET state = 'succeeded', version = id, finished_ms = 1, reproducible = 1 WHERE state = 'running';
 """
 
 
@@ -27,9 +25,11 @@ INSERT INTO classes (class, name, since_version, step) SELECT i - 1, 'class ' ||
 def filled(module_daemon):
     """A daemon with COUNT of each, most of them made behind its back; and the header with its token."""
     api = Client(module_daemon)
-    for i in range(COUNT):
+    classes = [(f"class-{i}", "red", 100 + COUNT * seed + i) for i in range(COUNT) for seed in range(5)]
+    api.upload("batch-0", images.tar([], [], classes))
+    for i in range(1, COUNT):
         api.upload(f"batch-{i}", images.tar(["red", "blue"], range(i, i + 5)))
-    api.train("batch-0", depth=8, epochs=5000)
+    api.learn("batch-0", depth=8, epochs=1, batch=32, prune={"keep": 0.5, "epochs": 1})
     module_daemon.stop()
     with sqlite3.connect(module_daemon.data_dir / "accreted.db") as db:
         db.executescript(ROWS)
