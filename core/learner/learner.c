@@ -136,13 +136,13 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %llu | "
+        "%d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %llu | "
         "%d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
         (int)o->precision, o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve,
         (int)o->arch, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
         o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
-        o->prune_keep, o->prune_epochs,
+        o->prune_keep, o->prune_epochs, o->prune_bits,
         (unsigned long long)o->seed, job->classes, d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
         (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
@@ -374,9 +374,10 @@ static int prune(struct learner *l)
     if (!err)
         err = fit_epochs(l, l->epochs_dense, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
                          l->pruned->params, l->mask);
+    if (!err)
+        err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     if (err)
         return err;
-    snapshot_round(net, l->mask, l->pruned->params);
     train_free(l->train); /* the largest part of the memory, which what is left to do wants */
     l->train = NULL;
     err = drop_reserve(l, &l->model);
@@ -384,7 +385,11 @@ static int prune(struct learner *l)
         err = drop_reserve(l, &l->pruned);
     if (!err)
         err = finish_classifier(l, l->model);
-    return err ? err : finish_classifier(l, l->pruned);
+    if (!err)
+        err = finish_classifier(l, l->pruned);
+    if (!err) /* once more, for its prototypes */
+        err = snapshot_round(l->pruned, l->mask, o->prune_bits);
+    return err;
 }
 
 /* ---- evaluate, publish ---- */
@@ -427,7 +432,8 @@ static int publish(struct learner *l, struct learner_result *r)
     enter_phase(l, PHASE_PUBLISH);
     int err = model_save(l->model, l->job->model_path, &r->model_bytes);
     if (!err)
-        err = snapshot_save(l->pruned, l->mask, l->job->snapshot_path, &r->snapshot_bytes);
+        err = snapshot_save(l->pruned, l->mask, l->options->prune_bits, l->job->snapshot_path,
+                            &r->snapshot_bytes);
     if (err)
         return err;
     unlink(l->job->checkpoint_path); /* left behind by a crash it is harmless */

@@ -58,6 +58,7 @@ struct learner_options {
     struct view_options view;
     float prune_keep;   /* share of convolution weights a snapshot keeps, 0..1 */
     int prune_epochs;   /* epochs of retraining the pruned copy */
+    int prune_bits;     /* of a kept weight in the snapshot (snapshot.h) */
     enum conv_precision precision; /* of convolutions in training; serving is always fp32 */
     uint64_t seed;
     int gang;           /* threads */

@@ -2,6 +2,7 @@
 
 #include "core/err.h"
 #include "core/learner/learner.h"
+#include "core/m2kd/snapshot.h"
 
 void learner_options_default(struct learner_options *o)
 {
@@ -23,7 +24,8 @@ void learner_options_default(struct learner_options *o)
         .lr_later = 0.2f,
         .view = {.pad = 4, .flip = true},
         .prune_keep = 0.25f,
-        .prune_epochs = 2,
+        .prune_epochs = 4,
+        .prune_bits = 6,
         .precision = CONV_FP32,
         .seed = 1,
         .gang = 1,
@@ -62,6 +64,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"pad", o->view.pad, 0, 64},
         {"prune.keep", o->prune_keep, 0.001, 1},
         {"prune.epochs", o->prune_epochs, 0, 1000},
+        {"prune.bits", snapshot_bits_valid(o->prune_bits), 1, 1},
         {"precision", conv_precision_available(o->precision, conv_isa_best()), 1, 1},
         {"gang", o->gang, 1, 256},
         {"nice_level", o->nice_level, 0, 19},

@@ -91,35 +91,46 @@ uint64_t model_dense_bytes(const struct model *m)
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes)
 {
     struct model_file_spec spec;
-    struct container_section sections[MODEL_FILE_SECTIONS + 1];
+    struct container_section sections[MODEL_FILE_SECTIONS + 2];
     int err = model_file_describe(m, &spec, sections);
     if (err)
         return err;
-    sections[MODEL_FILE_SECTIONS] =
-        (struct container_section){SECTION_PARAMS, model_dense_bytes(m), m->params};
-    return container_write(path, CONTAINER_MODEL, sections, MODEL_FILE_SECTIONS + 1, out_bytes);
+    struct container_section *s = sections + MODEL_FILE_SECTIONS;
+    s[0] = (struct container_section){
+        MODEL_FILE_PROTOTYPES, model_file_prototypes(m) * sizeof(float), m->prototypes};
+    s[1] = (struct container_section){SECTION_PARAMS, model_dense_bytes(m), m->params};
+    return container_write(path, CONTAINER_MODEL, sections, MODEL_FILE_SECTIONS + 2, out_bytes);
+}
+
+/* Copies a section of `count` floats, all of them finite. */
+static int load_floats(const struct container *c, uint32_t id, size_t count, float *to)
+{
+    const void *from;
+    int err = container_find_sized(c, id, count * sizeof *to, &from);
+    if (!err && !model_file_finite(from, count))
+        err = ERR_CORRUPT;
+    if (!err)
+        memcpy(to, from, count * sizeof *to);
+    return err;
 }
 
 int model_load(struct model **out, const char *path, enum conv_isa isa)
 {
     struct container *c = NULL;
     struct model *m = NULL;
-    const void *params;
     int err = container_read(&c, path, CONTAINER_MODEL);
     if (err)
         return err;
     err = model_file_restore(&m, c, isa);
     if (!err)
-        err = container_find_sized(c, SECTION_PARAMS, model_dense_bytes(m), &params);
-    if (!err && !model_file_finite(params, m->net->params.count))
-        err = ERR_CORRUPT;
+        err = load_floats(c, MODEL_FILE_PROTOTYPES, model_file_prototypes(m), m->prototypes);
+    if (!err)
+        err = load_floats(c, SECTION_PARAMS, m->net->params.count, m->params);
+    container_free(c);
     if (err) {
         model_release(m);
-        goto out;
+        return err;
     }
-    memcpy(m->params, params, model_dense_bytes(m));
     *out = m;
-out:
-    container_free(c);
-    return err;
+    return 0;
 }

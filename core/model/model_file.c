@@ -10,7 +10,6 @@
 
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
-#define SECTION_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
@@ -39,9 +38,9 @@ static bool scores_valid(const struct model_file_spec *s)
     return s->classifier == CLASSIFIER_HEAD || s->classifier == CLASSIFIER_PROTOTYPES;
 }
 
-static uint64_t prototype_floats(const struct model *m)
+size_t model_file_prototypes(const struct model *m)
 {
-    return (uint64_t)m->net->spec.classes * (uint64_t)m->net->feature_count;
+    return (size_t)m->net->spec.classes * (size_t)m->net->feature_count;
 }
 
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
@@ -61,7 +60,7 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     };
     memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
     memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
-    if (!scores_valid(&s) || !model_file_finite(m->prototypes, prototype_floats(m)) ||
+    if (!scores_valid(&s) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
         !model_file_finite(m->params, m->net->params.count))
         return ERR_INVALID;
 
@@ -69,8 +68,6 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     sections[0] = (struct container_section){SECTION_SPEC, sizeof *spec, spec};
     sections[1] = (struct container_section){
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
-    sections[2] = (struct container_section){
-        SECTION_PROTOTYPES, prototype_floats(m) * sizeof *m->prototypes, m->prototypes};
     return 0;
 }
 
@@ -110,17 +107,10 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
         return err;
 
     /* From here the channel count is known to be in range. */
-    err = scores_valid(&spec) ? 0 : ERR_FORMAT;
-    if (!err)
-        err = container_find_sized(c, SECTION_PROTOTYPES,
-                                   prototype_floats(m) * sizeof *m->prototypes, &data);
-    if (!err && !model_file_finite(data, prototype_floats(m)))
-        err = ERR_CORRUPT;
-    if (err) {
+    if (!scores_valid(&spec)) {
         model_release(m);
-        return err;
+        return ERR_FORMAT;
     }
-    memcpy(m->prototypes, data, prototype_floats(m) * sizeof *m->prototypes);
     memcpy(m->mean, spec.mean, sizeof m->mean);
     memcpy(m->std, spec.std, sizeof m->std);
     m->classifier = (enum classifier)spec.classifier;

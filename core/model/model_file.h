@@ -1,6 +1,6 @@
 /*
  * model_file.h - the sections that model files and snapshots have in common: all of a model but
- * its parameters. Private to model.c and m2kd/snapshot.c; core/m2kd/SNAPSHOT_FORMAT.md has the
+ * its parameters and prototypes, which each writes in its own precision. Private to model.c and m2kd/snapshot.c; core/m2kd/SNAPSHOT_FORMAT.md has the
  * layout.
  */
 #ifndef ACCRETED_CORE_MODEL_MODEL_FILE_H
@@ -13,7 +13,9 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-enum { MODEL_FILE_SECTIONS = 3 }; /* SPEC, STEP, PROT */
+enum { MODEL_FILE_SECTIONS = 2 }; /* SPEC, STEP */
+
+#define MODEL_FILE_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
 
 /* The SPEC section, as it stands in the file. */
 struct model_file_spec {
@@ -29,10 +31,12 @@ struct model_file_spec {
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
                         struct container_section *sections);
 
-/* A new model with everything those sections say and zeroed parameters; one reference.
- * Errors: ERR_FORMAT (sections missing, of the wrong size or out of range), ERR_CORRUPT (a
- * float that is not finite), ERR_NOMEM. */
+/* A new model with everything those sections say, parameters and prototypes zeroed; one
+ * reference. Errors: ERR_FORMAT (sections missing, of the wrong size or out of range), ERR_NOMEM. */
 int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa);
+
+/* Floats of all prototypes: (classes, feature_count). */
+size_t model_file_prototypes(const struct model *m);
 
 /* Whether none of `count` floats is infinite or not a number. */
 bool model_file_finite(const float *values, size_t count);

@@ -91,15 +91,14 @@ static int read_spool(struct importing *i)
 /* The snapshot keeps every weight, rounded: nothing is known of what could be spared. */
 static int write_snapshot(struct importing *i, struct model *rounded)
 {
-    const struct resnet *net = rounded->net;
-    uint8_t *mask = malloc(net->params.count);
+    uint8_t *mask = malloc(rounded->net->params.count);
     if (!mask)
         return ERR_NOMEM;
-    int err = mask_by_magnitude(net, rounded->params, 1, mask);
-    if (!err) {
-        snapshot_round(net, mask, rounded->params);
-        err = snapshot_save(rounded, mask, i->snapshot_path, &i->snapshot_bytes);
-    }
+    int err = mask_by_magnitude(rounded->net, rounded->params, 1, mask);
+    if (!err)
+        err = snapshot_round(rounded, mask, SNAPSHOT_HALF);
+    if (!err)
+        err = snapshot_save(rounded, mask, SNAPSHOT_HALF, i->snapshot_path, &i->snapshot_bytes);
     free(mask);
     return err;
 }
@@ -132,6 +131,7 @@ static int make_options(struct importing *i)
     o.learner.classifier = m->classifier;
     o.learner.prune_keep = 1;
     o.learner.prune_epochs = 0;
+    o.learner.prune_bits = SNAPSHOT_HALF;
     o.channels = s->channels;
     o.height = s->height;
     o.width = s->width;

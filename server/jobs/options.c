@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/snapshot.h"
 #include "core/model/sgd.h"
 
 enum option_type {
@@ -60,6 +61,7 @@ static const struct option options[] = {
     {"flip", OPTION_BOOL, FIELD(learner.view.flip), 0, 1, {NULL}},
     {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
+    {"prune.bits", OPTION_INT, FIELD(learner.prune_bits), QUANTISE_MIN_BITS, SNAPSHOT_HALF, {NULL}},
     {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, 1, {"fp32", "bf16"}},
     {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
     {"gate", OPTION_LIMIT, FIELD(gate), 0, 1, {NULL}},

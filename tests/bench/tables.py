@@ -106,13 +106,31 @@ def section(results, profile, validate=False):
     return text
 
 
+def peer_section(results):
+    """Runs of peer_incremental.py, each beside ours of the same row and seed."""
+    text = "## The row `finetune` in PyTorch\n\n"
+    rows = [["profile, seed", "program", "average incremental", "last", "forgetting", "seconds", "threads"]]
+    for path in sorted((results / "peer").glob("*.json")):
+        peer = json.loads(path.read_text())
+        ours = load(results, peer["profile"], False).get((peer["method"], peer["seed"]))
+        for one in (peer, ours):
+            name = f"{peer['profile']}, {peer['seed']}"
+            if one:
+                program = one["program"] if one is peer else f"accreted {one['program']}"
+                rows.append([name, program, *(number([one[key]]) for _, key in MEASURES), f"{one['seconds']:.0f}",
+                             str(one["threads"])])
+            else:
+                rows.append([name, "accreted", "not made", *[""] * 4])
+    return text + (markdown(rows) if len(rows) > 1 else "Not made.\n")
+
+
 def document(results):
     sections = []
     for profile in protocol.PROFILES:
         sections.append(section(results, profile))
         if load(results, profile, True):
             sections.append(section(results, profile, True))
-    return "\n".join([HEAD, *sections])
+    return "\n".join([HEAD, *sections, peer_section(results)])
 
 
 def main():

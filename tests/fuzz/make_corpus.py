@@ -146,6 +146,39 @@ def safetensors():
     save("safetensors", "metadata", b"f" + struct.pack("<Q", 2) + b"{}")
 
 
+def container(kind, sections):
+    """Without checksums: the target puts them right."""
+    at, table, body = 32 + 32 * len(sections) + 8, b"", b""
+    for name, data in sections:
+        body += bytes(-at % 64)
+        at += -at % 64
+        table += struct.pack("<4sIQQQ", name.encode(), 0, at, len(data), 0)
+        body += data
+        at += len(data)
+    return b"ACCRETED" + struct.pack("<IIIIQ", 1, kind, len(sections), 0, at) + table + bytes(8) + body
+
+
+def snapshots():
+    """ResNet-8 for one channel of 8x8 and two classes, in both forms of the kept weights."""
+    def frame(data):
+        return subprocess.run(["zstd", "-19", "-c", f"--stream-size={len(data)}"], input=data, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, check=True).stdout
+    convolutions = [(1, 16), (16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
+    weights, channels = sum(9 * a * b for a, b in convolutions), sum(b for _, b in convolutions)
+    rng = numpy.random.default_rng(2)
+    kept = numpy.zeros(weights, bool)
+    kept[rng.integers(0, weights, 300)] = True
+    rest = numpy.full(4 * channels + 2 * (64 + 16 + 32 + 3), 0.5, "<f2")
+    spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 2, 1, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)
+    common = [("SPEC", spec), ("STEP", struct.pack("<i", 2)),
+              ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes())),
+              ("REST", rest.tobytes()), ("PROT", numpy.full(128, 0.125, "<f2").tobytes())]
+    codes = rng.integers(-31, 32, kept.sum(), dtype=numpy.int8)
+    save("snapshot", "codes", container(2, [*common, ("SCAL", struct.pack("<H", 0x3c00) * channels),
+                                            ("CODE", frame(codes.tobytes()))]))
+    save("snapshot", "halves", container(2, [*common, ("KEPT", (codes / 31).astype("<f2").tobytes())]))
+
+
 images()
 multiparts()
 idx()
@@ -153,3 +186,4 @@ cifar()
 tarballs()
 v2()
 safetensors()
+snapshots()

@@ -25,10 +25,11 @@ static const int steps[2] = {2, 4};
 struct fixture {
     struct model *m;
     uint8_t *mask;
+    int bits;
 };
 
 /* A pruned and rounded network, with every kind of parameter away from its initial value. */
-static void make(struct fixture *f, float keep)
+static void make(struct fixture *f, float keep, int bits)
 {
     const struct resnet_spec spec = {
         .blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = 4};
@@ -50,7 +51,13 @@ static void make(struct fixture *f, float keep)
     f->mask = malloc(f->m->net->params.count);
     assert_non_null(f->mask);
     assert_int_equal(mask_by_magnitude(f->m->net, f->m->params, keep, f->mask), 0);
-    snapshot_round(f->m->net, f->mask, f->m->params);
+    f->bits = bits;
+    assert_int_equal(snapshot_round(f->m, f->mask, bits), 0);
+}
+
+static int save(const struct fixture *f, uint64_t *bytes)
+{
+    return snapshot_save(f->m, f->mask, f->bits, path, bytes);
 }
 
 static void drop(struct fixture *f)
@@ -76,7 +83,7 @@ static void test_round(void **state)
 {
     (void)state;
     struct fixture f;
-    make(&f, 0.25f);
+    make(&f, 0.25f, SNAPSHOT_HALF);
     const struct resnet *net = f.m->net;
     size_t conv = (size_t)net->layers[1].weight, gamma = (size_t)net->layers[1].gamma;
     size_t at = net->params.entries[conv].offset, g = net->params.entries[gamma].offset;
@@ -87,23 +94,51 @@ static void test_round(void **state)
     f.m->params[at + 1] = -5.0f;
     f.m->params[at + 2] = -1e6f;
     f.m->params[g] = 1.0f + 0x1p-20f;
-    snapshot_round(net, f.mask, f.m->params);
+    f.m->prototypes[3] = 0.5f - 0x1p-20f;
+    assert_int_equal(snapshot_round(f.m, f.mask, SNAPSHOT_HALF), 0);
     assert_true(f.m->params[at] == 1.0f);
     assert_true(f.m->params[at + 1] == 0.0f && !signbit(f.m->params[at + 1]));
     assert_true(f.m->params[at + 2] == -65504.0f);
-    assert_true(f.m->params[g] == 1.0f + 0x1p-20f); /* batch norm stays fp32 */
+    assert_true(f.m->params[g] == 1.0f && f.m->prototypes[3] == 0.5f);
     drop(&f);
 }
+
+/* At 4 bits the codes of a channel go from -7 to 7, and 7 is its largest magnitude. */
+static void test_round_to_codes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    make(&f, 1.0f, SNAPSHOT_HALF);
+    const struct param_entry *e = &f.m->net->params.entries[f.m->net->layers[1].weight];
+    size_t channels = (size_t)e->dims[3];
+    float *w = f.m->params + e->offset;
+    for (size_t i = 0; i < e->count; i += channels)
+        w[i] = 0.0f, w[i + 1] = 1e-35f;
+    w[0] = -7.0f;
+    w[channels] = 3.4f;
+    w[2 * channels] = 3.6f;
+    w[3 * channels] = -0.4f;
+    f.mask[e->offset + 4 * channels] = 0; /* what is pruned has no say in the scale */
+    w[4 * channels] = 100.0f;
+    assert_int_equal(snapshot_round(f.m, f.mask, 4), 0);
+    assert_true(w[0] == -7.0f && w[channels] == 3.0f && w[2 * channels] == 4.0f);
+    assert_true(w[3 * channels] == 0.0f && !signbit(w[3 * channels]));
+    assert_true(w[4 * channels] == 0.0f && w[1] == 0.0f);
+    assert_true(w[2] != 0.0f); /* the next channel has a scale of its own */
+    drop(&f);
+}
+
+static const int all_bits[] = {2, 3, 4, 5, 6, 7, 8, SNAPSHOT_HALF};
 
 static void test_round_trip_bit_for_bit(void **state)
 {
     (void)state;
     static const float keeps[] = {0.05f, 0.3f, 1.0f};
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 3 * sizeof all_bits / sizeof *all_bits; k++) {
         struct fixture f;
         struct model *n;
-        make(&f, keeps[k]);
-        assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+        make(&f, keeps[k % 3], all_bits[k / 3]);
+        assert_int_equal(save(&f, NULL), 0);
         assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
         assert_memory_equal(&n->net->spec, &f.m->net->spec, sizeof n->net->spec);
         assert_memory_equal(n->params, f.m->params, model_dense_bytes(f.m));
@@ -113,29 +148,42 @@ static void test_round_trip_bit_for_bit(void **state)
         assert_memory_equal(n->step_end, steps, sizeof steps);
         assert_true(n->step_count == 2 && n->classifier == CLASSIFIER_PROTOTYPES);
         assert_true(n->score_scale == 9.0f);
+
+        /* Rounding again changes nothing. */
+        assert_int_equal(snapshot_round(n, f.mask, f.bits), 0);
+        assert_memory_equal(n->params, f.m->params, model_dense_bytes(f.m));
+        assert_memory_equal(n->prototypes, f.m->prototypes, 4 * 64 * sizeof(float));
         model_release(n);
         drop(&f);
     }
 }
 
-/* At a keep of 0.25: 2 bytes a kept weight and under a bit for each of all, out of 4 bytes. */
+static double share(float keep, int bits)
+{
+    struct fixture f;
+    uint64_t bytes = 0;
+    make(&f, keep, bits);
+    assert_int_equal(save(&f, &bytes), 0);
+    double of_dense = (double)bytes / (double)model_dense_bytes(f.m);
+    drop(&f);
+    return of_dense;
+}
+
+/* At a keep of 0.25: 2 bytes a kept weight, or less than 6 bits, and under a bit for each of all,
+ * out of 4 bytes. Entropy-coded: 6 bits would be 4.7 % and the mask as it stands 3.1 %. */
 static void test_share_of_dense(void **state)
 {
     (void)state;
-    struct fixture f;
-    uint64_t bytes = 0;
-    make(&f, 0.25f);
-    assert_int_equal(snapshot_save(f.m, f.mask, path, &bytes), 0);
-    double share = (double)bytes / (double)model_dense_bytes(f.m);
-    assert_true(share > 0.125 && share < 0.20);
-    drop(&f);
+    assert_in_range((uint64_t)(1e4 * share(0.25f, SNAPSHOT_HALF)), 1250, 1800);
+    assert_in_range((uint64_t)(1e4 * share(0.25f, 6)), 400, 850);
+    assert_true(share(0.25f, 4) < share(0.25f, 6) && share(0.1f, 6) < share(0.25f, 6));
 }
 
 static void test_save_refuses_what_would_not_come_back(void **state)
 {
     (void)state;
     struct fixture f;
-    make(&f, 0.5f);
+    make(&f, 0.5f, SNAPSHOT_HALF);
     const struct resnet *net = f.m->net;
     size_t at = net->params.entries[net->layers[1].weight].offset;
     size_t bias = net->params.entries[net->head_bias[0]].offset;
@@ -143,20 +191,29 @@ static void test_save_refuses_what_would_not_come_back(void **state)
 
     f.mask[at] = 1;
     f.m->params[at] = 0.1f; /* no fp16 value */
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.mask[at] = 0;
     f.m->params[at] = 0.5f; /* masked out, but not zero */
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->params[at] = -0.0f;
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.mask[at] = 1;
     f.m->params[at] = NAN;
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->params[at] = kept;
     f.m->params[bias] = INFINITY;
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), ERR_INVALID);
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    f.m->params[bias] = 0.1f; /* no fp16 value */
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->params[bias] = 0;
-    assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+    f.m->prototypes[5] = 0.1f;
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    f.m->prototypes[5] = 0.125f;
+    assert_int_equal(save(&f, NULL), 0);
+    f.bits = 8; /* what fp16 can hold is not what 8 bits can */
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    f.bits = 9;
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
     drop(&f);
 }
 
@@ -166,8 +223,8 @@ static void test_damaged_file_is_refused(void **state)
     struct fixture f;
     struct model *n = NULL;
     uint64_t bytes;
-    make(&f, 0.3f);
-    assert_int_equal(snapshot_save(f.m, f.mask, path, &bytes), 0);
+    make(&f, 0.3f, SNAPSHOT_HALF);
+    assert_int_equal(save(&f, &bytes), 0);
     for (uint64_t at = 40; at < bytes; at += bytes / 50) {
         FILE *file = fopen(path, "r+b");
         assert_non_null(file);
@@ -178,7 +235,7 @@ static void test_damaged_file_is_refused(void **state)
         fclose(file);
         assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), ERR_CORRUPT);
         assert_null(n);
-        assert_int_equal(snapshot_save(f.m, f.mask, path, NULL), 0);
+        assert_int_equal(save(&f, NULL), 0);
     }
     assert_int_equal(truncate(path, (off_t)bytes - 1), 0);
     assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), ERR_CORRUPT);
@@ -189,25 +246,23 @@ static void test_damaged_file_is_refused(void **state)
     drop(&f);
 }
 
-/* Saves `f`, replaces section `id` by `data` (left out if that is NULL), checksums right, and
+/* Saves `f`, replaces or adds section `id` (leaves it out if `data` is NULL), checksums right, and
  * returns what loading it says. */
 static int load_forged(const struct fixture *f, uint32_t id, const void *data, size_t bytes)
 {
-    static const char names[6][5] = {"SPEC", "STEP", "PROT", "MASK", "KEPT", "REST"};
+    static const char names[][5] = {"SPEC", "STEP", "PROT", "MASK", "SCAL", "CODE", "KEPT", "REST"};
     struct container *c;
-    struct container_section out[6];
+    struct container_section out[9];
     int count = 0;
-    assert_int_equal(snapshot_save(f->m, f->mask, path, NULL), 0);
+    assert_int_equal(save(f, NULL), 0);
     assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 8; i++) {
         const char *s = names[i];
         uint32_t this = CONTAINER_ID(s[0], s[1], s[2], s[3]);
-        if (this == id && !data)
-            continue;
-        assert_int_equal(container_find(c, this, &out[count]), 0);
-        if (this == id)
-            out[count] = (struct container_section){id, bytes, data};
-        count++;
+        if (this == id && data)
+            out[count++] = (struct container_section){id, bytes, data};
+        else if (this != id && container_find(c, this, &out[count]) == 0)
+            count++;
     }
     assert_int_equal(container_write(path, CONTAINER_SNAPSHOT, out, count, NULL), 0);
     container_free(c);
@@ -232,9 +287,8 @@ static void test_forged_sections_are_refused(void **state)
                    REST = CONTAINER_ID('R', 'E', 'S', 'T');
     static uint8_t bits[20000], packed[40000];
     static uint16_t halves[100000];
-    static float floats[100000];
     struct fixture f;
-    make(&f, 0.3f);
+    make(&f, 0.3f, SNAPSHOT_HALF);
     size_t conv = 0, kept = 0, rest;
     for (int l = 0; l < f.m->net->layer_count; l++) {
         const struct param_entry *e = &f.m->net->params.entries[f.m->net->layers[l].weight];
@@ -250,7 +304,7 @@ static void test_forged_sections_are_refused(void **state)
     /* The forger's tools work: the same sizes, other contents. */
     assert_int_equal(load_forged(&f, MASK, packed, pack(packed, sizeof packed, bits, bytes)), 0);
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), 0);
-    assert_int_equal(load_forged(&f, REST, floats, rest * 4), 0);
+    assert_int_equal(load_forged(&f, REST, halves, rest * 2), 0);
 
     assert_int_equal(load_forged(&f, MASK, NULL, 0), ERR_FORMAT);
     assert_int_equal(load_forged(&f, KEPT, NULL, 0), ERR_FORMAT);
@@ -269,11 +323,49 @@ static void test_forged_sections_are_refused(void **state)
     n = pack(packed, sizeof packed, bits, bytes);
     assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2 - 2), ERR_FORMAT);
-    assert_int_equal(load_forged(&f, REST, floats, rest * 4 + 4), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, REST, halves, rest * 2 + 2), ERR_FORMAT);
     halves[kept - 1] = 0x7c00; /* infinity */
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), ERR_CORRUPT);
-    floats[0] = NAN;
-    assert_int_equal(load_forged(&f, REST, floats, rest * 4), ERR_CORRUPT);
+    halves[0] = 0x7e01; /* not a number */
+    assert_int_equal(load_forged(&f, REST, halves, rest * 2), ERR_CORRUPT);
+    assert_int_equal(load_forged(&f, CONTAINER_ID('P', 'R', 'O', 'T'), halves, 4 * 64 * 2), ERR_CORRUPT);
+    drop(&f);
+}
+
+static void test_forged_codes_are_refused(void **state)
+{
+    (void)state;
+    const uint32_t SCAL = CONTAINER_ID('S', 'C', 'A', 'L'), CODE = CONTAINER_ID('C', 'O', 'D', 'E'),
+                   KEPT = CONTAINER_ID('K', 'E', 'P', 'T');
+    static uint8_t codes[100000], packed[200000];
+    static uint16_t scales[1000], halves[100000];
+    struct fixture f;
+    size_t kept = 0, channels = 0;
+    make(&f, 0.3f, 6);
+    for (int l = 0; l < f.m->net->layer_count; l++) {
+        const struct param_entry *e = &f.m->net->params.entries[f.m->net->layers[l].weight];
+        channels += (size_t)e->dims[3];
+        for (size_t i = 0; i < e->count; i++)
+            kept += f.mask[e->offset + i];
+    }
+    size_t n = pack(packed, sizeof packed, codes, kept);
+    assert_int_equal(load_forged(&f, CODE, packed, n), 0);
+    assert_int_equal(load_forged(&f, SCAL, scales, channels * 2), 0);
+
+    assert_int_equal(load_forged(&f, CODE, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, SCAL, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), ERR_FORMAT); /* both forms */
+    assert_int_equal(load_forged(&f, SCAL, scales, channels * 2 - 2), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, CODE, packed, n - 1), ERR_FORMAT);
+    n = pack(packed, sizeof packed, codes, kept + 1);
+    assert_int_equal(load_forged(&f, CODE, packed, n), ERR_FORMAT);
+    codes[kept - 1] = 0x80; /* -128: no writer makes it */
+    n = pack(packed, sizeof packed, codes, kept);
+    assert_int_equal(load_forged(&f, CODE, packed, n), ERR_CORRUPT);
+    scales[channels - 1] = 0xbf80; /* -1 */
+    assert_int_equal(load_forged(&f, SCAL, scales, channels * 2), ERR_CORRUPT);
+    scales[channels - 1] = 0x7f80; /* infinity */
+    assert_int_equal(load_forged(&f, SCAL, scales, channels * 2), ERR_CORRUPT);
     drop(&f);
 }
 
@@ -281,11 +373,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round),
+        cmocka_unit_test(test_round_to_codes),
         cmocka_unit_test(test_round_trip_bit_for_bit),
         cmocka_unit_test(test_share_of_dense),
         cmocka_unit_test(test_save_refuses_what_would_not_come_back),
         cmocka_unit_test(test_damaged_file_is_refused),
         cmocka_unit_test(test_forged_sections_are_refused),
+        cmocka_unit_test(test_forged_codes_are_refused),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }

@@ -36,7 +36,8 @@ static void test_every_option(void **state)
               "\"lambda\":0.25,\"aux_weight\":0.125,"
               "\"temperature\":4,\"depth\":20,\"epochs\":7,\"batch\":32,\"lr\":0.5,"
               "\"momentum\":0.75,\"weight_decay\":0.5,\"schedule\":\"step\",\"lr_later\":0.5,"
-              "\"pad\":2,\"flip\":false,\"prune\":{\"keep\":0.5,\"epochs\":3},\"seed\":42,"
+              "\"pad\":2,\"flip\":false,\"prune\":{\"keep\":0.5,\"epochs\":3,\"bits\":8},"
+              "\"seed\":42,"
               "\"input\":{\"channels\":1,\"height\":28,\"width\":30}}",
               &why),
         0);
@@ -49,9 +50,27 @@ static void test_every_option(void **state)
     assert_true(l->epochs == 7 && l->batch == 32 && l->view.pad == 2 && !l->view.flip);
     assert_true(l->sgd.lr == 0.5f && l->sgd.momentum == 0.75f && l->sgd.weight_decay == 0.5f &&
                 l->sgd.schedule == SGD_STEP && l->lr_later == 0.5f);
-    assert_true(l->prune_keep == 0.5f && l->prune_epochs == 3 && l->seed == 42);
+    assert_true(l->prune_keep == 0.5f && l->prune_epochs == 3 && l->prune_bits == 8 &&
+                l->seed == 42);
     assert_true(o.channels == 1 && o.height == 28 && o.width == 30);
     assert_true(o.depth_given && o.input_given);
+}
+
+/* Few bits or fp16, and nothing between. */
+static void test_bits(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"{\"prune\":{\"bits\":1}}", "{\"prune\":{\"bits\":9}}",
+                                      "{\"prune\":{\"bits\":15}}", "{\"prune\":{\"bits\":32}}"};
+    struct job_options o;
+    struct refusal why;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(parse(&o, bad[i], &why), ERR_INVALID);
+        assert_string_equal(why.code, "bad_option");
+        assert_non_null(strstr(why.detail, "'prune.bits'"));
+    }
+    assert_int_equal(parse(&o, "{\"prune\":{\"bits\":16}}", &why), 0);
+    assert_int_equal(parse(&o, "{\"prune\":{\"bits\":2}}", &why), 0);
 }
 
 /* Options that only go together: a head in reserve with the sigmoid form, a frozen network with prototypes. */
@@ -201,7 +220,8 @@ static void test_defaults_are_valid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_option), cmocka_unit_test(test_controls),
+        cmocka_unit_test(test_every_option), cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_controls),
         cmocka_unit_test(test_bf16_where_the_cpu_has_it),
         cmocka_unit_test(test_dotted_names),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_round_trip),
