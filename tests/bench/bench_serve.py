@@ -112,6 +112,8 @@ def wrk(url, connections, seconds, folder):
         sys.exit(f"{url}: not every request was answered:\n{done.stdout[-2000:]}")
     text = done.stdout
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
+    if rate == 0:
+        sys.exit(f"{url}: not one request was answered in {seconds} s")
     return rate, *(milliseconds(re.search(rf"^\s+{p}%\s+(\S+)", text, re.M)[1]) for p in (50, 99))
 
 
@@ -155,6 +157,7 @@ def theirs(opt, folder):
     try:
         wait(listens)
         url = f"http://127.0.0.1:{port}/predict"
+        urllib.request.urlopen(url, pathlib.Path(folder, "image.png").read_bytes(), timeout=120).close()  # PyTorch warms up
         wrk(url, opt.busy, 1, folder)
         return wrk(url, opt.busy, opt.seconds, folder), wrk(url, opt.few, opt.seconds, folder)
     finally:
