@@ -23,13 +23,13 @@ export function servingRun(models) {
 }
 
 // [{ x: classes seen, y: accuracy or null }]
-export const curve = (list) => list.map((m) => ({ x: m.classes, y: m.accuracy }));
+export const curve = (list) => list.map((m) => ({ x: m.classes, y: m.serving_accuracy }));
 
 // Mean of the accuracy so far; null from the first step that was not measured on.
 export function averages(list) {
     let total = 0;
     return list.map((m, i) => {
-        total = m.accuracy === null ? NaN : total + m.accuracy;
+        total = m.serving_accuracy === null ? NaN : total + m.serving_accuracy;
         return { x: m.classes, y: Number.isNaN(total) ? null : total / (i + 1) };
     });
 }

@@ -1,5 +1,6 @@
 // versions.js - what is done with one version: compare it with another, take it elsewhere.
 
+import { gateWords } from "./activate.js";
 import { el, swap } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { bytes, clock, duration, names, NONE, percent, plural, signed } from "./format.js";
@@ -19,15 +20,15 @@ export function exportDialog(model) {
 
 const difference = (a, b) => (a === null || b === null || a === undefined || b === undefined ? NONE : signed(b - a));
 
-// Accuracy on the classes of each step, where the version is in the history of the one that serves.
+// Accuracy on the classes of each step: of a version in the history of the one that serves, or of one the gate looked at.
 function byStep(model) {
     const at = state.history.versions.indexOf(model.version);
-    return at < 0 ? null : state.history.accuracy_matrix[at];
+    return at < 0 ? model.gate?.steps.map((step) => step.after) ?? null : state.history.accuracy_matrix[at];
 }
 
 function rows(a, b) {
     const one = byStep(a), two = byStep(b);
-    const list = [{ what: "All classes it knows", a: a.accuracy, b: b.accuracy }];
+    const list = [{ what: "All classes it knows", a: a.serving_accuracy, b: b.serving_accuracy }];
     for (let i = 0; one && two && i < Math.max(one.length, two.length); i++)
         if (one[i] !== undefined || two[i] !== undefined)
             list.push({ what: `Classes of step ${i + 1}`, a: one[i], b: two[i] });
@@ -40,9 +41,9 @@ function facts(a, b) {
     const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value(a)), el("td", {}, value(b)));
     return el("table", {}, el("thead", {}, el("tr", {}, el("td", {}), ...[a, b].map((m) =>
         el("th", { scope: "col" }, `Version ${m.version}${m.active ? ", serves" : ""}`)))),
-    el("tbody", {}, row("Published", (m) => clock(m.created)), row("Builds on", (m) => (m.parent ? `version ${m.parent}` : "nothing")),
+    el("tbody", {}, row("Made", (m) => clock(m.created)), row("Builds on", (m) => (m.parent ? `version ${m.parent}` : "nothing")),
         row("Classes", (m) => m.classes), row("Trained for", (m) => duration(m.train_seconds)),
-        row("Model", (m) => bytes(m.model_bytes)), row("Snapshot", size)));
+        row("Model", (m) => (m.model_bytes ? bytes(m.model_bytes) : "rebuilt from its snapshot")), row("Gate", (m) => gateWords(m.gate) ?? NONE), row("Snapshot", size)));
 }
 
 export function classChange(a, b) {
@@ -63,7 +64,7 @@ function pair(a, b) {
     accuracy.update(rows(a, b));
     return [facts(a, b), el("p", {}, classChange(a, b)), accuracy.node,
         byStep(a) && byStep(b) ? null : el("p", { class: "note" },
-            "By step only versions can be compared that the serving one was built on.")];
+            "By step only versions can be compared that the serving one was built on, or that the gate looked at.")];
 }
 
 // `first` against the one that serves, or against its parent; both can be chosen.

@@ -20,7 +20,7 @@ function accuracyPlot() {
         columns: [
             { title: "Version", cell: (r) => r.model.version },
             { title: "Classes seen", kind: "number", cell: (r) => r.model.classes },
-            { title: "After this step", kind: "number", cell: (r) => percent(r.model.accuracy) },
+            { title: "After this step", kind: "number", cell: (r) => percent(r.model.serving_accuracy) },
             { title: "Average so far", kind: "number", cell: (r) => percent(r.average) }] });
 }
 
@@ -32,8 +32,8 @@ function drawAccuracy(plot) {
             { label: "Average incremental", points: average },
             ...others.map((o, i) => ({ ...o, look: { thin: true, tint: i % 2 ? "series-4" : "series-3", dash: 2 + (i % 2) } }))],
         rows: run.map((model, i) => ({ model, average: average[i].y })),
-        summary: run.length ? `Accuracy falls from ${percent(run[0].accuracy)} with ${plural(run[0].classes, "class", "classes")} ` +
-            `to ${percent(run.at(-1).accuracy)} with ${run.at(-1).classes}.` : "No version yet.",
+        summary: run.length ? `Accuracy falls from ${percent(run[0].serving_accuracy)} with ${plural(run[0].classes, "class", "classes")} ` +
+            `to ${percent(run.at(-1).serving_accuracy)} with ${run.at(-1).classes}.` : "No version yet.",
     });
 }
 

@@ -1,5 +1,6 @@
 // view_now.js - what serves, what is being learned, what waits, what is kept.
 
+import { gateWords } from "./activate.js";
 import { post } from "./api.js";
 import { load } from "./data.js";
 import { el, swap } from "./dom.js";
@@ -89,7 +90,9 @@ function lastWords() {
     if (!job)
         return "No job has run yet.";
     if (job.state === "succeeded")
-        return `Job ${job.id} succeeded as version ${job.version}.`;
+        return job.published ? `Job ${job.id} succeeded as version ${job.version}.`
+            : `Job ${job.id} made version ${job.version}, which does not serve. ${gateWords(job.gate) ?? ""} Compare it under ` +
+                "Store, then activate or discard it.";
     return job.state === "failed" ? `Job ${job.id} failed: ${job.error.detail}` : `Job ${job.id} was cancelled.`;
 }
 

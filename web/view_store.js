@@ -1,5 +1,6 @@
 // view_store.js - versions and their snapshots: bytes, what pruning cost, growth; compare, roll back, export.
 
+import { activateWord, askToActivate, askToDiscard, canDiscard, gateWords } from "./activate.js";
 import { el, swap } from "./dom.js";
 import { bytes, clock, percent, plural, signed, sum } from "./format.js";
 import { keptList } from "./kept.js";
@@ -10,20 +11,27 @@ import { isAdmin, state, watch } from "./state.js";
 
 function versionTable() {
     const table = new PagedTable({ label: "Versions", none: "The first version comes with the first job that succeeds.", columns: [
-        { title: "Version", cell: ({ model }) => (model.active ? el("strong", {}, `${model.version} serves`) : model.version) },
+        { title: "Version", cell: ({ model }) => versionName(model) },
         { title: "Step", kind: "number", cell: ({ model }) => model.step },
         { title: "Classes", kind: "number", cell: ({ model }) => model.classes },
-        { title: "Accuracy", kind: "number", cell: ({ model }) => percent(model.accuracy) },
+        { title: "Accuracy", kind: "number", cell: ({ model }) => percent(model.serving_accuracy) },
         { title: "Snapshot", kind: "number", cell: ({ snapshot }) => (snapshot ? bytes(snapshot.bytes) : "") },
         { title: "Of dense", kind: "number", cell: ({ snapshot }) => (snapshot ? el("span", { class: "meter" },
             percent(snapshot.share), bar(Math.min(1, snapshot.share), "")) : "") },
         { title: "Pruned away", kind: "number", cell: ({ snapshot }) => (snapshot ? percent(snapshot.sparsity) : "") },
-        { title: "Accuracy by it", kind: "number",
+        { title: "By pruning", kind: "number",
             cell: ({ snapshot }) => (snapshot ? `${signed(negated(snapshot.accuracy_lost))} points` : "") },
-        { title: "Published", cell: ({ model }) => clock(model.created) },
+        { title: "Made", cell: ({ model }) => clock(model.created) },
         { title: "", kind: "buttons", cell: ({ model }) => buttons(model) },
     ] });
     return table;
+}
+
+function versionName(model) {
+    if (model.active)
+        return el("strong", {}, `${model.version} serves`);
+    return model.published ? model.version
+        : el("span", { class: "warn-text", title: gateWords(model.gate) ?? "It never served" }, `${model.version} held back`);
 }
 
 const negated = (share) => (share === null ? null : -share);
@@ -31,8 +39,11 @@ const negated = (share) => (share === null ? null : -share);
 function buttons(model) {
     const quiet = (text, key, action) => el("button", { type: "button", class: "quiet", "data-key": `${key}-${model.version}`,
         "aria-label": `${text} version ${model.version}`, onclick: action }, text);
+    const admin = isAdmin();
     return [state.models.length > 1 ? quiet("Compare", "compare", () => openComparison(model)) : null,
-        isAdmin() ? quiet("Export", "export", () => exportDialog(model)) : null].filter(Boolean);
+        admin && !model.active ? quiet(activateWord(model), "activate", () => askToActivate(model)) : null,
+        admin ? quiet("Export", "export", () => exportDialog(model)) : null,
+        admin && canDiscard(model) ? quiet("Discard", "discard", () => askToDiscard(model)) : null].filter(Boolean);
 }
 
 function growthPlot() {

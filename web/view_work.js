@@ -1,5 +1,6 @@
 // view_work.js - data and jobs: add classes, what is uploaded, start a job, what ran.
 
+import { gateWords } from "./activate.js";
 import { post } from "./api.js";
 import { load, loadOlderJobs, showCurves } from "./data.js";
 import { openDialog } from "./dialog.js";
@@ -131,6 +132,8 @@ function jobState(job) {
         return el("span", { class: "bad-text" }, `failed, ${job.error.code}`);
     if (job.state === "running")
         return el("span", { class: "meter" }, percent(job.progress, 0), bar(job.progress, ""));
+    if (job.published === false)
+        return el("span", { class: "warn-text" }, "succeeded, held back");
     return job.state === "queued" ? `waits, place ${job.queue_position}` : job.state;
 }
 
@@ -166,6 +169,7 @@ async function jobDialog(job) {
             row("Training images", job.train_images === null ? "" : count(job.train_images)),
             row("Speed", job.images_per_second ? `${count(Math.round(job.images_per_second))} images/s` : ""),
             row("Ran on", job.kernel ? `${job.kernel}, ${plural(job.threads, "thread")}` : ""),
+            row("Gate", gateWords(job.gate) ?? ""),
             row("Interrupted", job.restarts ? plural(job.restarts, "time") : "never"),
             row("Can be made again bit for bit", job.reproducible === null ? "not known yet" : job.reproducible ? "yes" : "no"))),
         el("details", {}, el("summary", {}, "Options"), el("p", { class: "note" }, options.join(" · "))),

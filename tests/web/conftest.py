@@ -36,7 +36,7 @@ daemon = api_fixtures.daemon
 api = api_fixtures.api
 
 WIDE, NARROW = (1280, 900), (390, 844)
-TINY = {"depth": 8, "epochs": 5, "batch": 32, "prune": {"keep": 0.5, "epochs": 1}}
+TINY = {"depth": 8, "epochs": 5, "batch": 32, "prune": {"keep": 0.5, "epochs": 1}, "gate": None}
 LATER = {key: value for key, value in TINY.items() if key != "depth"}
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -142,7 +142,7 @@ def big(tmp_path_factory):
     try:
         daemon = started.start(tmp_path_factory.mktemp("big") / "data")
         api = api_fixtures.Client(daemon)
-        options = {"epochs": 1, "batch": 16, "prune": {"keep": 0.5, "epochs": 0}}
+        options = {"gate": None, "epochs": 1, "batch": 16, "prune": {"keep": 0.5, "epochs": 0}}
         for step in range(50):
             api.upload(f"step-{step:02}", batch(step), holdout=0.34)
             api.learn(f"step-{step:02}", **options, **({} if step else {"depth": 8}))
