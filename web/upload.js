@@ -112,6 +112,7 @@ export class Upload {
                 el("label", { for: "holdout" }, "Keep aside for measuring", this.holdout)),
             el("p", { class: "note" }, "What is kept aside never trains and stays; without it the classes' accuracy cannot be told later."),
             el("div", { class: "actions" }, actionButton("Upload", () => this.run(), { class: "primary", "data-key": "upload" }),
+                actionButton("Check only", () => this.run(true), { "data-key": "check" }),
                 el("button", { type: "button", class: "quiet", onclick: () => this.ask() }, "Start over")));
     }
 
@@ -124,7 +125,8 @@ export class Upload {
         return this.name.reportValidity() ? null : "The batch's name has letters, digits, dots and dashes only.";
     }
 
-    async run() {
+    // dry: the daemon judges every file and keeps nothing
+    async run(dry = false) {
         const wrong = this.check();
         if (wrong) {
             notice(wrong, "bad");
@@ -132,7 +134,7 @@ export class Upload {
         }
         const files = this.images.map((image) => ({ ...image, folder: image.label ?? image.folder }));
         const { blob, ends } = makeTar(files);
-        const path = `batches/${encodeURIComponent(this.name.value)}?holdout=${this.holdout.value}`;
+        const path = `batches/${encodeURIComponent(this.name.value)}?holdout=${this.holdout.value}${dry ? "&dry_run=1" : ""}`;
         const stop = new AbortController();
         this.showProgress(files, ends, blob.size, stop);
         try {
@@ -184,21 +186,31 @@ export class Upload {
 
     // ---- 4: verdicts ----
 
+    verdictWords(batch, verb) {
+        return [el("p", { class: "big", role: "status" }, `${count(batch.accepted)} ${verb}`),
+            el("p", {}, `${count(batch.rejected)} rejected, ${plural(batch.duplicates, "duplicate")}; ${count(batch.train_images)} to ` +
+                `train on, ${count(batch.test_images)} to measure on: ${names(batch.classes.map((c) => c.name))}`),
+            el("ul", { class: "plain" }, batch.warnings.map((w) => el("li", { class: "warn-text" }, w.detail)))];
+    }
+
     judge(batch) {
         const clean = (path) => path.replace(/^\.\//, "");
         this.verdicts = new Map(batch.verdicts.map((v) => [clean(v.file), v]));
         const rank = ({ file }) => (this.verdicts.has(`${file.folder}/${file.name}`) ? 0 : 1);
         this.table.update([...this.table.rows].sort((a, b) => rank(a) - rank(b)));
         const again = el("button", { type: "button", class: "quiet", onclick: () => this.ask() }, "Add more");
+        const back = el("button", { type: "button", class: "primary", onclick: () => this.review() }, "Back to the upload");
+        if (batch.state === "not_stored") {
+            swap(this.node, ...this.verdictWords(batch, "would be accepted; nothing was stored"),
+                el("div", { class: "actions" }, back, again), this.table.node);
+            back.focus();
+            return;
+        }
         const learn = el("button", { type: "button", class: "primary", onclick: () => {
             this.ask();
             this.onStored(batch);
         } }, "Learn it now …");
-        swap(this.node, el("p", { class: "big", role: "status" }, `${count(batch.accepted)} accepted`),
-            el("p", {}, `${count(batch.rejected)} rejected, ${plural(batch.duplicates, "duplicate")}; ` +
-                `${count(batch.train_images)} to train on, ${count(batch.test_images)} to measure on: ${names(batch.classes.map((c) => c.name))}`),
-            el("ul", { class: "plain" }, batch.warnings.map((w) => el("li", { class: "warn-text" }, w.detail))),
-            el("div", { class: "actions" }, batch.state === "ready" && batch.train_images ? learn : null, again), this.table.node);
+        swap(this.node, ...this.verdictWords(batch, "accepted"), el("div", { class: "actions" }, batch.state === "ready" && batch.train_images ? learn : null, again), this.table.node);
         learn.focus();
         this.images = [];
     }

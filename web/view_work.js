@@ -1,7 +1,7 @@
 // view_work.js - data and jobs: add classes, what is uploaded, start a job, what ran.
 
 import { gateWords } from "./activate.js";
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { load, loadOlderJobs, showCurves } from "./data.js";
 import { openDialog } from "./dialog.js";
 import { el, swap } from "./dom.js";
@@ -55,6 +55,8 @@ function verdictDialog(b) {
 const FIELDS = [
     ["epochs", "Epochs", { type: "number", min: 1, max: 10000 }],
     ["lr", "Learning rate", { type: "number", min: 0.000001, max: 100, step: "any" }],
+    ["gate", "Hold it back above a loss of", { type: "number", min: 0, max: 1, step: "any",
+        title: "Mean loss of the earlier steps' accuracy, 0 to 1, with which the new version still takes over" }],
     ["seed", "Seed", { type: "number", min: 0 }],
 ];
 const DEPTHS = [8, 14, 18, 20, 32, 44, 56, 110];
@@ -156,22 +158,48 @@ function jobButtons(job) {
     const quiet = (text, action) => el("button", { type: "button", class: "quiet", "data-key": `${text}-${job.id}`,
         "aria-label": `${text} of job ${job.id}`, onclick: action }, text);
     const live = !isFinal(job) && job.state !== "cancelling" && isAdmin();
-    return [live ? cancelButton(job) : null, quiet("Details", () => jobDialog(job))].filter(Boolean);
+    const again = isAdmin() && job.batches.length > 0 && (job.state === "failed" || job.state === "cancelled");
+    return [live ? cancelButton(job) : null, again ? retryButton(job) : null, quiet("Details", () => jobDialog(job))].filter(Boolean);
 }
 
-async function jobDialog(job) {
+const retryButton = (job) => actionButton("Retry", async () => {
+    const next = await post(`jobs/${job.id}/retry`);
+    notice(`Job ${next.id} does job ${job.id} again.`);
+    load("jobs", "batches");
+}, { class: "quiet", "data-key": `retry-${job.id}`, "aria-label": `Retry job ${job.id}` });
+
+// What a job did, read when it is opened.
+function logPart(job) {
+    const lines = el("ol", { class: "log" });
+    const node = el("details", {}, el("summary", {}, "Log"), lines);
+    node.addEventListener("toggle", async () => {
+        if (!node.open)
+            return;
+        try {
+            const log = await get(`jobs/${job.id}/logs`);
+            swap(lines, log.lines.map((line) => el("li", { class: line.level === "error" ? "bad-text" : "" },
+                el("time", { class: "note", datetime: line.time }, clock(line.time)), ` ${line.message}`)));
+        } catch (error) {
+            swap(lines, el("li", { class: "bad-text" }, error.message));
+        }
+    });
+    return node;
+}
+
+function jobDialog(job) {
     const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
     const options = Object.entries(job.options).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`);
     const body = [
         job.error ? el("p", { class: "bad-text" }, job.error.detail) : null,
         el("table", {}, el("tbody", {}, row("State", job.state), row("Batches", names(job.batches, 20)),
-            row("Created", clock(job.created)), row("Started", clock(job.started)), row("Finished", clock(job.finished)),
+            job.retry_of === null ? null : row("Repeats", `job ${job.retry_of}`), row("Created", clock(job.created)), row("Started", clock(job.started)), row("Finished", clock(job.finished)),
             row("Training images", job.train_images === null ? "" : count(job.train_images)),
             row("Speed", job.images_per_second ? `${count(Math.round(job.images_per_second))} images/s` : ""),
             row("Ran on", job.kernel ? `${job.kernel}, ${plural(job.threads, "thread")}` : ""),
             row("Gate", gateWords(job.gate) ?? ""),
             row("Interrupted", job.restarts ? plural(job.restarts, "time") : "never"),
             row("Can be made again bit for bit", job.reproducible === null ? "not known yet" : job.reproducible ? "yes" : "no"))),
+        logPart(job),
         el("details", {}, el("summary", {}, "Options"), el("p", { class: "note" }, options.join(" · "))),
         el("p", {}, el("a", { href: "#now", onclick: () => showCurves(job.id) }, "Show its curves")),
     ];

@@ -21,6 +21,9 @@ def start_job(browser, epochs, depth=None):
     browser.css("#job-epochs").send_keys(str(epochs))
     if depth:
         browser.script("document.getElementById('job-depth').value = arguments[0]", str(depth))
+    gate = browser.css("#job-gate")
+    gate.clear()
+    gate.send_keys("1")  # whatever it forgets, it takes over
     browser.click("Start", "#view-work")
     browser.wait_text("is queued", "#notices")
 
@@ -110,3 +113,35 @@ def test_a_refusal_says_what_to_do(browser, daemon, api):
     detail = browser.text("#notices .bad")
     reply = api.post("/api/v1/jobs", json={"batches": ["two"], "options": {**LATER, "epochs": 2}})
     assert reply.json()["detail"] in detail
+
+
+def test_an_upload_is_tried_out_first(browser, daemon, api, tmp_path):
+    folder = folder_of(tmp_path / "photos", ["red", "green"], range(20))
+    browser.open(daemon, "work")
+    browser.drop("#view-work .drop", [folder])
+    browser.wait_text("Keep aside", "#view-work")
+    browser.click("Check only", "#view-work")
+    browser.wait_text("40 would be accepted; nothing was stored", "#view-work")
+    assert api.get("/api/v1/batches").json()["batches"] == []
+    browser.click("Back to the upload", "#view-work")
+    browser.click("Upload", "#view-work")
+    browser.wait_text("40 accepted", "#view-work")
+    assert len(api.get("/api/v1/batches").json()["batches"]) == 1
+
+
+def test_a_cancelled_job_again_and_its_log(browser, daemon, api):
+    api.upload("one", images.tar(["red", "green"], range(40)))
+    job = api.train("one", **{**TINY, "epochs": 5000})["id"]
+    api.post(f"/api/v1/jobs/{job}/cancel")
+    api.wait(job)
+    browser.open(daemon, "work")
+    browser.click(f"Details of job {job}", "#view-work")
+    browser.css("dialog details summary").click()
+    line = api.get(f"/api/v1/jobs/{job}/logs").json()["lines"][0]["message"]
+    browser.wait_text(line, "dialog .log")
+    browser.click("Close", "dialog")
+    browser.click(f"Retry job {job}", "#view-work")
+    browser.wait_text(f"does job {job} again", "#notices")
+    newest = api.get("/api/v1/jobs").json()["jobs"][0]
+    assert (newest["retry_of"], newest["batches"]) == (job, ["one"])
+    api.post(f"/api/v1/jobs/{newest['id']}/cancel")
