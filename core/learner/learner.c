@@ -15,7 +15,7 @@
 #include "core/m2kd/snapshot.h"
 
 /* Strength with which carried prototypes stay put (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 0.01
+#define PROTOTYPE_RIDGE 0.001
 /* The pruned copy is retrained at this share of the learning rate. */
 #define RETRAIN_RATE 0.1f
 /* Shares of the progress bar: the rest is evaluation and publication. */
@@ -268,8 +268,8 @@ static int fit_dense(struct learner *l)
     return fit_epochs(l, 0, l->epochs_dense, initial_rate(l), l->model->params, NULL);
 }
 
-/* Old prototypes carried from the base's feature space into m's, on the current images. */
-static int carry_prototypes(struct learner *l, const float *features, struct model *m)
+/* Old prototypes and their covariance carried from the base's feature space into m's, on the current images. */
+static int carry_over(struct learner *l, const float *features, struct model *m)
 {
     const struct dataset *d = l->job->train;
     struct model *base = l->job->base;
@@ -286,7 +286,10 @@ static int carry_prototypes(struct learner *l, const float *features, struct mod
         goto out;
     memcpy(m->prototypes, base->prototypes,
            (size_t)l->old_classes * width * sizeof *m->prototypes);
+    memcpy(m->covariance, base->covariance, COVARIANCE_FLOATS(width) * sizeof *m->covariance);
     err = prototypes_carry(l->old_classes, width, map, m->prototypes);
+    if (!err)
+        err = prototypes_carry_covariance(d->count, width, old, features, map, m->covariance);
 out:
     frozen_free(f);
     free(map);
@@ -305,7 +308,26 @@ static int fit_score_scale(struct learner *l, const struct frozen *f, struct mod
     return err;
 }
 
-/* Prototypes and score scale of m, whose parameters are final. */
+/* Takes the new classes into prototypes and covariance; in the covariance every class counts the same. */
+static int add_statistics(struct learner *l, const float *features, struct model *m)
+{
+    const struct dataset *d = l->job->train;
+    int width = m->net->feature_count, classes = l->job->classes;
+    float share = (float)(classes - l->old_classes) / (float)classes;
+    size_t count = COVARIANCE_FLOATS(width);
+    float *added = malloc(count * sizeof *added);
+    if (!added)
+        return ERR_NOMEM;
+    prototypes_mean(d->count, width, features, d->labels, l->old_classes, classes, m->prototypes);
+    int err = prototypes_covariance(d->count, width, features, d->labels, l->old_classes, classes,
+                                    m->prototypes, added);
+    for (size_t i = 0; !err && i < count; i++)
+        m->covariance[i] = (1 - share) * m->covariance[i] + share * added[i];
+    free(added);
+    return err;
+}
+
+/* Prototypes, covariance and score scale of m, whose parameters are final. */
 static int finish_classifier(struct learner *l, struct model *m)
 {
     const struct dataset *d = l->job->train;
@@ -316,13 +338,15 @@ static int finish_classifier(struct learner *l, struct model *m)
     if (!err)
         err = evaluate_features(f, d, l->gang, features);
     if (!err && l->job->base)
-        err = carry_prototypes(l, features, m);
-    if (err)
-        goto out;
-    prototypes_mean(d->count, width, features, d->labels, l->old_classes,
-                    l->job->classes, m->prototypes);
-    err = fit_score_scale(l, f, m);
-out:
+        err = carry_over(l, features, m);
+    if (!err)
+        err = add_statistics(l, features, m);
+    frozen_free(f); /* it was made without them */
+    f = NULL;
+    if (!err)
+        err = frozen_new(&f, m);
+    if (!err)
+        err = fit_score_scale(l, f, m);
     frozen_free(f);
     free(features);
     return err;

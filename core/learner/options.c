@@ -11,7 +11,7 @@ void learner_options_default(struct learner_options *o)
         .loss = LOSS_SIGMOID,
         .teachers = TEACHERS_ALL,
         .teachers_per_image = 1,
-        .classifier = CLASSIFIER_PROTOTYPES,
+        .classifier = CLASSIFIER_DISCRIMINANT,
         .aux = true,
         .lambda = 1.0f,
         .aux_weight = 0.5f,
@@ -47,7 +47,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         /* A frozen network's head learns nothing of new classes. */
         {"classifier", o->classifier,
          o->method == METHOD_FROZEN ? CLASSIFIER_PROTOTYPES : CLASSIFIER_HEAD,
-         CLASSIFIER_PROTOTYPES},
+         CLASSIFIER_DISCRIMINANT},
         {"lambda", o->lambda, 0, 100},
         {"aux_weight", o->aux_weight, 0, 100},
         {"temperature", o->temperature, 0.1, 100},

@@ -1,5 +1,5 @@
 /*
- * prototypes.c - class means and their drift; see prototypes.h.
+ * prototypes.c - class means, the covariance they share, their drift; see prototypes.h.
  */
 #include "core/m2kd/prototypes.h"
 
@@ -32,8 +32,8 @@ void prototypes_normalise(int n, int feature_count, float *rows)
 }
 
 /* Mean of features [from, to) over the rows of one class, at most SUM_BLOCK of them, so that the
- * sums need no allocation. Returns how many rows there are; with none, `mean` is left alone. */
-static int mean_block(int n, int feature_count, const float *features, const int *labels, int class,
+ * sums need no allocation. Without rows `mean` is left alone. */
+static void mean_block(int n, int feature_count, const float *features, const int *labels, int class,
                       int from, int to, float *mean)
 {
     double sums[SUM_BLOCK] = {0};
@@ -48,7 +48,6 @@ static int mean_block(int n, int feature_count, const float *features, const int
     }
     for (int f = from; f < to && count > 0; f++)
         mean[f] = (float)(sums[f - from] / count);
-    return count;
 }
 
 void prototypes_mean(int n, int feature_count, const float *features, const int *labels, int first,
@@ -56,13 +55,10 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
 {
     for (int c = first; c < end; c++) {
         float *prototype = prototypes + (size_t)c * (size_t)feature_count;
-        int rows = 0;
         for (int from = 0; from < feature_count; from += SUM_BLOCK) {
             int to = from + SUM_BLOCK < feature_count ? from + SUM_BLOCK : feature_count;
-            rows = mean_block(n, feature_count, features, labels, c, from, to, prototype);
+            mean_block(n, feature_count, features, labels, c, from, to, prototype);
         }
-        if (rows > 0)
-            prototypes_normalise(1, feature_count, prototype);
     }
 }
 
@@ -151,8 +147,201 @@ int prototypes_carry(int n, int feature_count, const float *map, float *rows)
         return ERR_NOMEM;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, feature_count, feature_count, 1.0f,
                 rows, feature_count, map, feature_count, 0.0f, carried, feature_count);
-    prototypes_normalise(n, feature_count, carried);
     memcpy(rows, carried, count * sizeof *rows);
     free(carried);
     return 0;
+}
+
+/* ---- the covariance ---- */
+
+/* Both triangles of a square from the packed lower one. */
+static void unpack(int feature_count, const float *packed, double *square)
+{
+    size_t width = (size_t)feature_count;
+    for (size_t r = 0, at = 0; r < width; r++)
+        for (size_t c = 0; c <= r; c++, at++)
+            square[r * width + c] = square[c * width + r] = packed[at];
+}
+
+static void pack(int feature_count, const double *square, float *packed)
+{
+    size_t width = (size_t)feature_count;
+    for (size_t r = 0, at = 0; r < width; r++)
+        for (size_t c = 0; c <= r; c++, at++)
+            packed[at] = (float)square[r * width + c];
+}
+
+/* square += X'X over `rows` rows of X. */
+static void add_gram(int feature_count, int rows, const double *x, double *square)
+{
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count, rows, 1.0, x,
+                feature_count, x, feature_count, 1.0, square, feature_count);
+}
+
+/* Weight of a row of each class, 1 / (its rows * classes with rows), square-rooted. (end - first) */
+static void row_weights(int n, const int *labels, int first, int end, double *weights)
+{
+    int classes = 0;
+    for (int c = first; c < end; c++)
+        weights[c - first] = 0;
+    for (int i = 0; i < n; i++)
+        if (labels[i] >= first && labels[i] < end)
+            weights[labels[i] - first]++;
+    for (int c = 0; c < end - first; c++)
+        classes += weights[c] > 0;
+    for (int c = 0; c < end - first; c++)
+        weights[c] = weights[c] > 0 ? 1 / sqrt(weights[c] * classes) : 0;
+}
+
+int prototypes_covariance(int n, int feature_count, const float *features, const int *labels,
+                          int first, int end, const float *prototypes, float *covariance)
+{
+    size_t width = (size_t)feature_count;
+    double *square = calloc(width * width, sizeof *square);
+    double *block = malloc(FIT_BLOCK * width * sizeof *block);
+    double *weights = malloc(((size_t)(end - first) + 1) * sizeof *weights);
+    int rows = 0, err = square && block && weights ? 0 : ERR_NOMEM;
+    if (err)
+        goto out;
+    row_weights(n, labels, first, end, weights);
+    for (int i = 0; i < n; i++) {
+        if (labels[i] < first || labels[i] >= end)
+            continue;
+        const float *x = features + (size_t)i * width;
+        const float *mean = prototypes + (size_t)labels[i] * width;
+        for (size_t f = 0; f < width; f++)
+            block[(size_t)rows * width + f] =
+                weights[labels[i] - first] * ((double)x[f] - (double)mean[f]);
+        if (++rows == FIT_BLOCK) {
+            add_gram(feature_count, rows, block, square);
+            rows = 0;
+        }
+    }
+    if (rows)
+        add_gram(feature_count, rows, block, square);
+    pack(feature_count, square, covariance);
+out:
+    free(square);
+    free(block);
+    free(weights);
+    return err;
+}
+
+/* square = M'CM; product is scratch of the same size. */
+static void conjugate(int feature_count, const double *map, const double *c, double *product,
+                      double *square)
+{
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, feature_count, feature_count,
+                feature_count, 1.0, c, feature_count, map, feature_count, 0.0, product,
+                feature_count);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count,
+                feature_count, 1.0, map, feature_count, product, feature_count, 0.0, square,
+                feature_count);
+}
+
+/* residual (n,F) = new - old M, less its mean, over sqrt(n): its gram matrix is R. */
+static void fill_residual(int n, int feature_count, const float *old_features,
+                          const float *new_features, const double *map, double *residual)
+{
+    size_t width = (size_t)feature_count;
+    double scale = 1 / sqrt((double)n);
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t f = 0; f < width; f++) {
+            double r = new_features[i * width + f];
+            for (size_t k = 0; k < width; k++)
+                r -= (double)old_features[i * width + k] * map[k * width + f];
+            residual[i * width + f] = scale * r;
+        }
+    for (size_t f = 0; f < width; f++) {
+        double sum = 0;
+        for (size_t i = 0; i < (size_t)n; i++)
+            sum += residual[i * width + f];
+        for (size_t i = 0; i < (size_t)n; i++)
+            residual[i * width + f] -= sum / n;
+    }
+}
+
+int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
+                                const float *new_features, const float *map, float *covariance)
+{
+    size_t width = (size_t)feature_count, count = width * width;
+    double *wide = malloc(4 * count * sizeof *wide);
+    double *residual = malloc(((size_t)n * width + 1) * sizeof *residual);
+    int err = wide && residual ? 0 : ERR_NOMEM;
+    if (err)
+        goto out;
+    double *m = wide, *c = wide + count, *product = wide + 2 * count, *square = wide + 3 * count;
+    for (size_t i = 0; i < count; i++)
+        m[i] = map[i];
+    unpack(feature_count, covariance, c);
+    conjugate(feature_count, m, c, product, square);
+    if (n > 0) {
+        fill_residual(n, feature_count, old_features, new_features, m, residual);
+        add_gram(feature_count, n, residual, square);
+    }
+    pack(feature_count, square, covariance);
+out:
+    free(wide);
+    free(residual);
+    return err;
+}
+
+/* ---- classifiers ---- */
+
+void prototypes_cosine(int classes, int feature_count, const float *prototypes, float *rows,
+                       float *bias)
+{
+    memcpy(rows, prototypes, (size_t)classes * (size_t)feature_count * sizeof *rows);
+    prototypes_normalise(classes, feature_count, rows);
+    memset(bias, 0, (size_t)classes * sizeof *bias);
+}
+
+static void shrink_covariance(int feature_count, double shrink, double *square)
+{
+    size_t width = (size_t)feature_count;
+    double trace = 0;
+    for (size_t f = 0; f < width; f++)
+        trace += square[f * width + f];
+    if (trace == 0)
+        shrink = 1;
+    double ridge = trace == 0 ? 1 : shrink * trace / (double)width;
+    for (size_t i = 0; i < width * width; i++)
+        square[i] *= 1 - shrink;
+    for (size_t f = 0; f < width; f++)
+        square[f * width + f] += ridge;
+}
+
+int prototypes_discriminant(int classes, int feature_count, const float *prototypes,
+                            const float *covariance, double shrink, float *rows, float *bias)
+{
+    size_t width = (size_t)feature_count, count = (size_t)classes * width;
+    double *square = malloc(width * width * sizeof *square);
+    double *solved = malloc(count * sizeof *solved);
+    int info, err = square && solved ? 0 : ERR_NOMEM;
+    if (err)
+        goto out;
+    unpack(feature_count, covariance, square);
+    shrink_covariance(feature_count, shrink, square);
+    for (size_t i = 0; i < count; i++)
+        solved[i] = prototypes[i];
+    dposv_("L", &feature_count, &classes, square, &feature_count, solved, &feature_count, &info);
+    for (size_t i = 0; info == 0 && i < count; i++)
+        if (!isfinite(solved[i]))
+            info = 1;
+    if (info != 0) {
+        err = ERR_NUMERIC;
+        goto out;
+    }
+    for (size_t c = 0; c < (size_t)classes; c++) {
+        double dot = 0;
+        for (size_t f = 0; f < width; f++) {
+            dot += solved[c * width + f] * prototypes[c * width + f];
+            rows[c * width + f] = (float)solved[c * width + f];
+        }
+        bias[c] = (float)(-dot / 2);
+    }
+out:
+    free(square);
+    free(solved);
+    return err;
 }

@@ -1,8 +1,11 @@
 /*
- * prototypes.h - class means of normalised features, and carrying them over when features drift.
+ * prototypes.h - what is kept of classes whose images are gone, how it is carried over when features drift, and the
+ * classifiers made from it.
  *
- * Features are F floats (64 for CIFAR ResNets, 512 for ResNet-18), here always L2-normalised. Only
- * the means are kept, no images. Pure functions on the calling thread; the map goes through LAPACK.
+ * Features are F floats (64 for CIFAR ResNets, 512 for ResNet-18), here always L2-normalised. Kept are the mean of each
+ * class, its prototype, and one covariance that all classes share: how the images of a class lie around its mean. It is
+ * symmetric and stored as its lower triangle, row by row: COVARIANCE_FLOATS(F) floats.
+ * Pure functions on the calling thread; linear systems go through LAPACK.
  */
 #ifndef ACCRETED_CORE_M2KD_PROTOTYPES_H
 #define ACCRETED_CORE_M2KD_PROTOTYPES_H
@@ -12,8 +15,12 @@
 /* Scales each of n rows of F floats to unit length (a zero row stays zero). */
 void prototypes_normalise(int n, int feature_count, float *rows);
 
-/* prototypes[c] = normalised mean of the rows with labels[i] == c, for first <= c < end; a class
- * without rows keeps what stands there. features (n, F) are unit vectors, prototypes (end, F).
+#define COVARIANCE_FLOATS(feature_count) \
+    ((size_t)(feature_count) * ((size_t)(feature_count) + 1) / 2)
+
+/* prototypes[c] = mean of the rows with labels[i] == c, for first <= c < end; a class
+ * without rows keeps what stands there. features (n, F) are unit vectors, prototypes (end, F); a mean is
+ * shorter than that, the more so the wider the class is spread.
  * Sums in double, in row order. */
 void prototypes_mean(int n, int feature_count, const float *features, const int *labels, int first,
                      int end, float *prototypes);
@@ -28,7 +35,28 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
 int prototypes_fit_map(int n, int feature_count, const float *old_features,
                        const float *new_features, double ridge, float *map);
 
-/* rows <- normalise(rows * map), n rows of F floats, in place. Errors: ERR_NOMEM. */
+/* rows <- rows * map, n rows of F floats, in place. Errors: ERR_NOMEM. */
 int prototypes_carry(int n, int feature_count, const float *map, float *rows);
+
+/* covariance = mean over the classes in [first, end) that have rows of (1/n_c) sum of (x - p_c)(x - p_c)', with p_c their
+ * prototype as prototypes_mean makes it: each class counts the same, however many images it has. Zero without any.
+ * Errors: ERR_NOMEM. */
+int prototypes_covariance(int n, int feature_count, const float *features, const int *labels,
+                          int first, int end, const float *prototypes, float *covariance);
+/* covariance <- M'CM + R in place, where R is the covariance of new_i - old_i M on the n rows of current data: the map
+ * explains only a part of what features do, and alone would make old classes look tighter than they are. M is
+ * prototypes_fit_map's. Errors: ERR_NOMEM. */
+int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
+                                const float *new_features, const float *map, float *covariance);
+
+/* Nearest mean by cosine, as a linear map of unit features: rows[c] = normalised prototype, bias 0.
+ * rows (classes, F), bias (classes). */
+void prototypes_cosine(int classes, int feature_count, const float *prototypes, float *rows,
+                       float *bias);
+/* Linear discriminant analysis (Gaussians of one covariance, equal priors) on unit features: rows[c] = S^-1 p_c,
+ * bias[c] = -p_c' S^-1 p_c / 2 with S = (1 - shrink) C + shrink * trace(C) / F * I, 0 < shrink <= 1; S = I when C is zero.
+ * Solved in double by Cholesky. Errors: ERR_NUMERIC (C is no covariance), ERR_NOMEM. */
+int prototypes_discriminant(int classes, int feature_count, const float *prototypes,
+                            const float *covariance, double shrink, float *rows, float *bias);
 
 #endif

@@ -26,6 +26,7 @@ struct frozen {
     struct model *model; /* held */
     struct arena arena;
     struct frozen_layer *layers;
+    float *rows, *bias; /* of the classifier, unless it is the head (model_classifier_rows) */
 };
 
 struct frozen_workspace {
@@ -59,6 +60,17 @@ static int freeze_layer(struct frozen *f, int index)
     return 0;
 }
 
+static int freeze_classifier(struct frozen *f)
+{
+    const struct model *m = f->model;
+    size_t classes = (size_t)m->net->spec.classes, width = (size_t)m->net->feature_count;
+    if (m->classifier == CLASSIFIER_HEAD)
+        return 0;
+    f->rows = arena_alloc(&f->arena, classes * width, sizeof *f->rows);
+    f->bias = arena_alloc(&f->arena, classes, sizeof *f->bias);
+    return f->rows && f->bias ? model_classifier_rows(m, f->rows, f->bias) : ERR_NOMEM;
+}
+
 int frozen_new(struct frozen **out, struct model *m)
 {
     int err = ERR_NOMEM;
@@ -72,6 +84,8 @@ int frozen_new(struct frozen **out, struct model *m)
     err = arena_init(&f->arena, (size_t)1 << 32);
     for (int i = 0; !err && i < m->net->layer_count; i++)
         err = freeze_layer(f, i);
+    if (!err)
+        err = freeze_classifier(f);
     if (err)
         goto fail;
     *out = f;
@@ -290,20 +304,21 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
 
 /* ---- scores ---- */
 
-/* Cosine of the features with every prototype, into scores (classes). */
-static void prototype_scores(const struct model *m, const float *features, float *scores)
+/* The classifier's linear map of the features as a unit vector, into scores (classes). */
+static void linear_scores(const struct frozen *f, const float *features, float *scores)
 {
+    const struct model *m = f->model;
     int count = m->net->feature_count;
     double squares = 0;
     for (int i = 0; i < count; i++)
         squares += (double)features[i] * features[i];
     float inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
     for (int c = 0; c < m->net->spec.classes; c++) {
-        const float *prototype = m->prototypes + (size_t)c * count;
+        const float *row = f->rows + (size_t)c * count;
         float dot = 0;
         for (int i = 0; i < count; i++)
-            dot += features[i] * prototype[i];
-        scores[c] = dot * inverse;
+            dot += features[i] * row[i];
+        scores[c] = dot * inverse + f->bias[c];
     }
 }
 
@@ -337,9 +352,9 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
             run_head(f, ws, 0, count, rows);
             break;
         case CLASSIFIER_PROTOTYPES:
+        case CLASSIFIER_DISCRIMINANT:
             for (int i = 0; i < count; i++)
-                prototype_scores(m, ws->features[0] + i * width,
-                                 rows + (size_t)i * s->classes);
+                linear_scores(f, ws->features[0] + i * width, rows + (size_t)i * s->classes);
             break;
         }
         if (features)

@@ -22,7 +22,7 @@ struct frozen_output {
     float *features;                 /* (n, feature_count), not normalised */
 };
 
-/* New, owned by the caller; holds a reference on `m`. Errors: ERR_NOMEM. */
+/* New, owned by the caller; holds a reference on `m`. Errors: ERR_NOMEM, ERR_NUMERIC (model_classifier_rows). */
 int frozen_new(struct frozen **out, struct model *m);
 void frozen_free(struct frozen *f);
 const struct model *frozen_model(const struct frozen *f); /* borrowed */
@@ -35,8 +35,8 @@ void frozen_workspace_free(struct frozen_workspace *ws);
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out);
 
-/* Raw scores (n, classes) of the model's classifier: the main head's logits, or the cosines of the
- * features with the prototypes. */
+/* Raw scores (n, classes) of the model's classifier: the main head's logits, the cosines of the features with the
+ * prototypes, or their discriminants. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
 /* The same, and the features those come from as unit vectors (n, feature_count); `features` may be

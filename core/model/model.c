@@ -9,9 +9,12 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/prototypes.h"
 #include "core/model/model_file.h"
 #include "core/storage/container.h"
 
+/* How far the covariance is drawn towards a multiple of the identity (prototypes_discriminant). */
+#define DISCRIMINANT_SHRINK 0.1
 #define SECTION_PARAMS CONTAINER_ID('P', 'A', 'R', 'M')
 
 static bool steps_valid(const int *step_end, int step_count, int classes)
@@ -29,8 +32,9 @@ static int allocate(struct model *m)
     size_t prototype_floats = (size_t)m->net->spec.classes * (size_t)m->net->feature_count;
     m->params = calloc(m->net->params.count, sizeof *m->params);
     m->prototypes = calloc(prototype_floats, sizeof *m->prototypes);
+    m->covariance = calloc(COVARIANCE_FLOATS(m->net->feature_count), sizeof *m->covariance);
     m->step_end = calloc((size_t)m->step_count, sizeof *m->step_end);
-    return m->params && m->prototypes && m->step_end ? 0 : ERR_NOMEM;
+    return m->params && m->prototypes && m->covariance && m->step_end ? 0 : ERR_NOMEM;
 }
 
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
@@ -74,6 +78,7 @@ void model_release(struct model *m)
     free(m->params);
     free(m->step_end);
     free(m->prototypes);
+    free(m->covariance);
     free(m);
 }
 
@@ -86,6 +91,22 @@ void model_step_classes(const struct model *m, int step, int *first, int *end)
 uint64_t model_dense_bytes(const struct model *m)
 {
     return (uint64_t)m->net->params.count * sizeof *m->params;
+}
+
+int model_classifier_rows(const struct model *m, float *rows, float *bias)
+{
+    int classes = m->net->spec.classes, width = m->net->feature_count;
+    switch (m->classifier) {
+    case CLASSIFIER_HEAD:
+        return ERR_INVALID;
+    case CLASSIFIER_PROTOTYPES:
+        prototypes_cosine(classes, width, m->prototypes, rows, bias);
+        return 0;
+    case CLASSIFIER_DISCRIMINANT:
+        return prototypes_discriminant(classes, width, m->prototypes, m->covariance,
+                                       DISCRIMINANT_SHRINK, rows, bias);
+    }
+    return ERR_INVALID;
 }
 
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes)

@@ -14,7 +14,11 @@
 
 enum { MODEL_MAX_STEPS = 1024, MODEL_MAX_CHANNELS = 4 };
 
-enum classifier { CLASSIFIER_HEAD = 0, CLASSIFIER_PROTOTYPES = 1 };
+enum classifier {
+    CLASSIFIER_HEAD = 0,         /* the main head's logits */
+    CLASSIFIER_PROTOTYPES = 1,   /* cosine of features and prototypes: the nearest class mean */
+    CLASSIFIER_DISCRIMINANT = 2, /* linear discriminant of prototypes and covariance */
+};
 
 struct model {
     struct resnet *net;  /* owned */
@@ -23,12 +27,13 @@ struct model {
     int step_count;      /* increments so far, >= 1 */
     int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */
-    float *prototypes;   /* owned; (classes, net->feature_count) unit vectors; always present */
-    float score_scale;   /* softmax(score_scale * cosine), or of score_scale * logits (head) */
+    float *prototypes;   /* owned; (classes, net->feature_count) means of unit features; always present */
+    float *covariance;   /* owned; COVARIANCE_FLOATS(net->feature_count), see m2kd/prototypes.h; always present */
+    float score_scale;   /* probabilities = softmax(score_scale * scores) */
     _Atomic int references;
 };
 
-/* A model with zeroed parameters, prototypes and mean, std and score_scale 1, classifier head;
+/* A model with zeroed parameters, prototypes, covariance and mean, std and score_scale 1, classifier head;
  * one reference. `step_end` is copied.
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
@@ -44,6 +49,10 @@ void model_step_classes(const struct model *m, int step, int *first, int *end);
  * ERR_INVALID, nothing is written). */
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes);
 int model_load(struct model **out, const char *path, enum conv_isa isa);
+
+/* The linear map of unit features that the classifier is, unless it is the head: scores = rows (classes, F) times
+ * features, plus bias (classes). Errors: ERR_INVALID (it is the head), ERR_NUMERIC (the covariance is none), ERR_NOMEM. */
+int model_classifier_rows(const struct model *m, float *rows, float *bias);
 
 /* Bytes of the parameters as dense fp32: what a snapshot is compared with. */
 uint64_t model_dense_bytes(const struct model *m);

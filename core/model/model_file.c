@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/prototypes.h"
 
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
+#define SECTION_COVARIANCE CONTAINER_ID('C', 'O', 'V', 'A')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
@@ -35,7 +37,7 @@ static bool scores_valid(const struct model_file_spec *s)
     for (int c = 0; c < s->channels; c++)
         if (!positive(s->std[c]))
             return false;
-    return s->classifier == CLASSIFIER_HEAD || s->classifier == CLASSIFIER_PROTOTYPES;
+    return s->classifier >= CLASSIFIER_HEAD && s->classifier <= CLASSIFIER_DISCRIMINANT;
 }
 
 size_t model_file_prototypes(const struct model *m)
@@ -60,7 +62,9 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     };
     memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
     memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
+    size_t covariance_floats = COVARIANCE_FLOATS(m->net->feature_count);
     if (!scores_valid(&s) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
+        !model_file_finite(m->covariance, covariance_floats) ||
         !model_file_finite(m->params, m->net->params.count))
         return ERR_INVALID;
 
@@ -68,6 +72,21 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     sections[0] = (struct container_section){SECTION_SPEC, sizeof *spec, spec};
     sections[1] = (struct container_section){
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
+    sections[2] = (struct container_section){
+        SECTION_COVARIANCE, covariance_floats * sizeof *m->covariance, m->covariance};
+    return 0;
+}
+
+/* `count` finite floats of a section into `out`. */
+static int restore_floats(const struct container *c, uint32_t section, uint64_t count, float *out)
+{
+    const void *data;
+    int err = container_find_sized(c, section, count * sizeof *out, &data);
+    if (err)
+        return err;
+    if (!model_file_finite(data, count))
+        return ERR_CORRUPT;
+    memcpy(out, data, count * sizeof *out);
     return 0;
 }
 
@@ -107,9 +126,13 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
         return err;
 
     /* From here the channel count is known to be in range. */
-    if (!scores_valid(&spec)) {
+    err = scores_valid(&spec) ? 0 : ERR_FORMAT;
+    if (!err)
+        err = restore_floats(c, SECTION_COVARIANCE, COVARIANCE_FLOATS(m->net->feature_count),
+                             m->covariance);
+    if (err) {
         model_release(m);
-        return ERR_FORMAT;
+        return err;
     }
     memcpy(m->mean, spec.mean, sizeof m->mean);
     memcpy(m->std, spec.std, sizeof m->std);

@@ -13,7 +13,7 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-enum { MODEL_FILE_SECTIONS = 2 }; /* SPEC, STEP */
+enum { MODEL_FILE_SECTIONS = 3 }; /* SPEC, STEP, COVA */
 
 #define MODEL_FILE_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
 

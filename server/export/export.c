@@ -28,6 +28,8 @@ const char *export_classifier(const struct export_source *s)
         return "head";
     case CLASSIFIER_PROTOTYPES:
         return "prototypes";
+    case CLASSIFIER_DISCRIMINANT:
+        return "discriminant";
     }
     return "";
 }

@@ -332,7 +332,7 @@ static void put_network(struct writer *w)
 
 /* ---- the classifiers ---- */
 
-/* output (N, classes) = input (N, F) times the transposed rows, all scaled; bias may be NULL. */
+/* output (N, classes) = input (N, F) times the transposed rows, plus bias, all scaled. */
 static int put_linear(struct writer *w, const char *output, const char *input, const float *rows,
                       const float *bias)
 {
@@ -345,7 +345,7 @@ static int put_linear(struct writer *w, const char *output, const char *input, c
     for (size_t i = 0; i < count; i++)
         scaled[i] = m->score_scale * rows[i];
     for (int i = 0; i < dims[0]; i++)
-        scaled[count + (size_t)i] = bias ? m->score_scale * bias[i] : 0;
+        scaled[count + (size_t)i] = m->score_scale * bias[i];
     put_tensor(w, "classifier.weight", TENSOR_FLOAT, dims, 2, scaled);
     put_vector(w, "classifier.bias", dims[0], scaled + count);
     free(scaled);
@@ -366,7 +366,7 @@ static int put_head(struct writer *w)
 /* Features of unit length. What is added to their squares changes none but those of a row of zeros,
  * which stays one: its cosines are 0, as they are in frozen.c. Products with ones sum the squares up
  * and spread the norm over the row again: matrices that all runtimes take, whatever N is. */
-static int put_prototypes(struct writer *w)
+static int put_unit_features(struct writer *w)
 {
     const struct model *m = w->source->model;
     const float smallest = 1e-30f;
@@ -386,7 +386,21 @@ static int put_prototypes(struct writer *w)
     put_node(w, "Sqrt", "norm", "norm.positive", NULL, NULL);
     put_node(w, "MatMul", "norm.spread", "norm", "norm.row", NULL);
     put_node(w, "Div", "features.unit", "features", "norm.spread", NULL);
-    return put_linear(w, "logits", "features.unit", m->prototypes, NULL);
+    return 0;
+}
+
+static int put_prototypes(struct writer *w)
+{
+    const struct model *m = w->source->model;
+    size_t classes = (size_t)m->net->spec.classes, count = classes * (size_t)m->net->feature_count;
+    float *rows = malloc((count + classes) * sizeof *rows);
+    int err = rows ? model_classifier_rows(m, rows, rows + count) : ERR_NOMEM;
+    if (!err)
+        err = put_unit_features(w);
+    if (!err)
+        err = put_linear(w, "logits", "features.unit", rows, rows + count);
+    free(rows);
+    return err;
 }
 
 static int put_classifier(struct writer *w)
@@ -397,6 +411,7 @@ static int put_classifier(struct writer *w)
         err = put_head(w);
         break;
     case CLASSIFIER_PROTOTYPES:
+    case CLASSIFIER_DISCRIMINANT:
         err = put_prototypes(w);
         break;
     }

@@ -3,12 +3,13 @@
  *
  * The format (https://huggingface.co/docs/safetensors): u64 length of the header, the header as
  * JSON, then the tensors, little-endian, one after the other without a gap. Ours are all F32 and
- * named as in core/model/params.h, and "prototypes" (classes, features). Convolutions are (Cout, Cin, K,
+ * named as in core/model/params.h, and "prototypes" (classes, features) and "covariance", the lower triangle of
+ * (features, features) row by row (core/m2kd/prototypes.h). Convolutions are (Cout, Cin, K,
  * K) as PyTorch has them; everything else as it is in memory. __metadata__ holds, as strings:
  *   format "pt", accreted_format "1", accreted_version, arch, version, weights, licence
  *   spec    {"blocks","channels","height","width","classes"}       labels   names by output index
  *   mean, std   a channel, of pixels in 0..1                       steps    classes after each step
- *   classifier  "head" or "prototypes"      score_scale   probabilities = softmax(scale * scores)
+ *   classifier  "head", "prototypes" or "discriminant"; score_scale   probabilities = softmax(scale * scores)
  * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling:
  * core/model/resnet.h.
  */

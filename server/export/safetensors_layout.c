@@ -5,16 +5,27 @@
 
 #include <string.h>
 
+#include "core/m2kd/prototypes.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little-endian");
 
 int layout_count(const struct model *m)
 {
-    return m->net->params.entry_count + 1;
+    return m->net->params.entry_count + 2;
 }
 
 void layout_tensor(const struct model *m, int index, struct layout_tensor *out)
 {
     if (index == m->net->params.entry_count) {
+        size_t count = COVARIANCE_FLOATS(m->net->feature_count);
+        *out = (struct layout_tensor){.name = "covariance",
+                                      .dims = {(int)count},
+                                      .ndims = 1,
+                                      .count = count,
+                                      .values = m->covariance};
+        return;
+    }
+    if (index == m->net->params.entry_count + 1) {
         int classes = m->net->spec.classes, features = m->net->head_features[0];
         *out = (struct layout_tensor){.name = "prototypes",
                                       .dims = {classes, features},

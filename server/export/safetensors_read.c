@@ -133,9 +133,14 @@ static int read_scoring(struct reader *r)
         err = read_floats(r, "std", m->net->spec.channels, true, m->std);
     if (err)
         return err;
-    if (strcmp(classifier, "head") != 0 && strcmp(classifier, "prototypes") != 0)
-        return wrong(r, "classifier must be \"head\" or \"prototypes\"");
-    m->classifier = strcmp(classifier, "head") == 0 ? CLASSIFIER_HEAD : CLASSIFIER_PROTOTYPES;
+    if (strcmp(classifier, "head") == 0)
+        m->classifier = CLASSIFIER_HEAD;
+    else if (strcmp(classifier, "prototypes") == 0)
+        m->classifier = CLASSIFIER_PROTOTYPES;
+    else if (strcmp(classifier, "discriminant") == 0)
+        m->classifier = CLASSIFIER_DISCRIMINANT;
+    else
+        return wrong(r, "classifier must be \"head\", \"prototypes\" or \"discriminant\"");
     m->score_scale = strtof(scale, &end);
     if (end == scale || *end || !isfinite(m->score_scale) || m->score_scale <= 0)
         return wrong(r, "score_scale must be a positive number");
@@ -281,6 +286,19 @@ static int read_tensors(struct reader *r)
     return err;
 }
 
+/* That the classifier can be computed from what was read: any numbers do, but for a covariance. */
+static int check_classifier(struct reader *r)
+{
+    const struct model *m = r->result.model;
+    size_t classes = (size_t)m->net->spec.classes, count = classes * (size_t)m->net->feature_count;
+    if (m->classifier == CLASSIFIER_HEAD)
+        return 0;
+    float *rows = malloc((count + classes) * sizeof *rows);
+    int err = rows ? model_classifier_rows(m, rows, rows + count) : ERR_NOMEM;
+    free(rows);
+    return err == ERR_NUMERIC ? wrong(r, "covariance must be positive semidefinite") : err;
+}
+
 int safetensors_read(struct safetensors *out, const void *data, size_t size_bytes,
                      enum conv_isa isa, char *why, size_t why_bytes)
 {
@@ -294,6 +312,8 @@ int safetensors_read(struct safetensors *out, const void *data, size_t size_byte
         err = read_labels(&r);
     if (!err)
         err = read_tensors(&r);
+    if (!err)
+        err = check_classifier(&r);
     json_decref(r.header);
     if (err)
         safetensors_release(&r.result);

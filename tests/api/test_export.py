@@ -24,7 +24,7 @@ MODELS = "/api/v1/models"
 def learned(module_daemon):
     """A client of a daemon with two versions; tests may read."""
     api = Client(module_daemon)
-    for name, labels, classifier in (("one", FIRST, "head"), ("two", SECOND, "prototypes")):
+    for name, labels, classifier in (("one", FIRST, "head"), ("two", SECOND, "discriminant")):
         api.upload(name, images.tar(labels, range(40)))
         api.learn(name, **TINY, classifier=classifier, **({"depth": 8} if name == "one" else {}))
     return api
@@ -110,7 +110,15 @@ def forward(metadata, t, pixels):
     features = x.mean((1, 2))
     logits = t["head.weight"] @ features + t["head.bias"]
     if metadata["classifier"] == "prototypes":
-        logits = t["prototypes"] @ features / numpy.linalg.norm(features)
+        logits = (t["prototypes"] @ features / numpy.linalg.norm(features) /
+                  numpy.linalg.norm(t["prototypes"], axis=1))
+    if metadata["classifier"] == "discriminant":
+        square = numpy.zeros((64, 64))
+        square[numpy.tril_indices(64)] = t["covariance"]
+        square += numpy.tril(square, -1).T
+        shrunk = 0.9 * square + 0.1 * numpy.trace(square) / 64 * numpy.eye(64)
+        rows = numpy.linalg.solve(shrunk, t["prototypes"].T).T
+        logits = rows @ features / numpy.linalg.norm(features) - (rows * t["prototypes"]).sum(1) / 2
     e = numpy.exp(float(metadata["score_scale"]) * (logits - logits.max()))
     return dict(zip(json.loads(metadata["labels"]), e / e.sum()))
 
@@ -138,6 +146,8 @@ def make_file(classes=2, sizes=(16, 16), channels=3, **changes):
         tensors[head + ".bias"] = rng.normal(0, 1, classes)
     prototypes = rng.normal(0, 1, (classes, 64))
     tensors["prototypes"] = prototypes / numpy.linalg.norm(prototypes, axis=1, keepdims=True)
+    spread = rng.normal(0, 0.1, (200, 64)) * numpy.linspace(0.5, 2, 64)
+    tensors["covariance"] = (spread.T @ spread / 200)[numpy.tril_indices(64)]
     return metadata, tensors
 
 
@@ -159,7 +169,7 @@ def test_onnx_answers_as_predict_does(learned, version):
     assert labels == (FIRST if version == 1 else FIRST + SECOND)
     assert json.loads(metadata["steps"]) == [3, 5][:version]
     assert (metadata["version"], metadata["weights"]) == (str(version), "snapshot" if version == 1 else "dense")
-    assert metadata["classifier"] == ("head" if version == 1 else "prototypes")
+    assert metadata["classifier"] == ("head" if version == 1 else "discriminant")
     assert "licence" in metadata and "0 to 255" in metadata["input"]
 
     net = cv2.dnn.readNetFromONNX(numpy.frombuffer(reply.content, numpy.uint8))

@@ -16,7 +16,8 @@ STEPS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 PER_CLASS = 2000
 OPTIONS = {"epochs": 5, "lr": 0.1, "lr_later": 0.2, "seed": 1}
 FIRST = {"depth": 8}
-CELLS = [("finetune", "head"), ("finetune", "prototypes"), ("m2kd", "head"), ("m2kd", "prototypes")]
+CLASSIFIERS = ("head", "prototypes", "discriminant")
+CELLS = [(method, classifier) for method in ("finetune", "m2kd") for classifier in CLASSIFIERS]
 
 
 def percent(share):
@@ -110,7 +111,7 @@ def demo(args, folder, files, options):
 
 
 def ablation(args, folder, files, options):
-    print(f"{{finetune, m2kd}} x {{head, prototypes}}: the same {args.per_class:,} images a class, "
+    print(f"{{finetune, m2kd}} x {{head, prototypes, discriminant}}: the same {args.per_class:,} images a class, "
           f"{options['epochs']} epochs, seed {options['seed']}; a daemon each.\n")
     scores = {}
     for method, classifier in CELLS:
@@ -123,20 +124,20 @@ def ablation(args, folder, files, options):
         print(f"  average incremental {percent(history['average_incremental']).strip()} %, "
               f"last {percent(history['last']).strip()} %, "
               f"forgetting {percent(history['forgetting_mean']).strip()} points\n")
-    print("Average incremental / last accuracy (%)\n             head            prototypes")
+    print("Average incremental / last accuracy (%)\n             head            prototypes      discriminant")
     for method in ("finetune", "m2kd"):
-        cells = [" / ".join(percent(s).strip() for s in scores[method, c]) for c in ("head", "prototypes")]
-        print(f"{method:<12} {cells[0]:<15} {cells[1]}")
-    best = scores["m2kd", "prototypes"][0]
-    print("\nAverage incremental accuracy of m2kd + prototypes above")
-    for cell in (("finetune", "head"), ("finetune", "prototypes"), ("m2kd", "head")):
-        print(f"  {' + '.join(cell):<22} {100 * (best - scores[cell][0]):+5.1f} points")
+        cells = [" / ".join(percent(s).strip() for s in scores[method, c]) for c in CLASSIFIERS]
+        print(f"{method:<12} {cells[0]:<15} {cells[1]:<15} {cells[2]}")
+    best = scores[CELLS[-1]][0]
+    print("\nAverage incremental accuracy of m2kd + discriminant above")
+    for cell in CELLS[:-1]:
+        print(f"  {' + '.join(cell):<23} {100 * (best - scores[cell][0]):+5.1f} points")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--daemon", default="build/release/accreted", help="the binary")
-    parser.add_argument("--ablation", action="store_true", help="all four cells instead of the tour")
+    parser.add_argument("--ablation", action="store_true", help="all six cells instead of the tour")
     parser.add_argument("--per-class", type=int, default=PER_CLASS, help="training images of a class (%(default)s)")
     parser.add_argument("--epochs", type=int, default=OPTIONS["epochs"], help="of each step (%(default)s)")
     parser.add_argument("--seed", type=int, default=OPTIONS["seed"], help="(%(default)s)")

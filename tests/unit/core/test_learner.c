@@ -196,7 +196,7 @@ static void test_two_steps_of_resnet18(void **state)
     double squares = 0;
     for (int f = 0; f < 512; f++)
         squares += pow(m->prototypes[f], 2); /* carried over */
-    assert_true(fabs(squares - 1) < 1e-4);
+    assert_true(squares > 0.1 && squares < 1); /* a mean of unit vectors */
     model_release(m);
 }
 

@@ -42,6 +42,8 @@ static struct model *make(void)
     resnet_initialise(m->net, 7, m->params);
     for (int i = 0; i < 5 * 64; i++)
         m->prototypes[i] = 0.01f * (float)i;
+    for (int i = 0; i < 64 * 65 / 2; i++)
+        m->covariance[i] = 0.02f * (float)i;
     for (int c = 0; c < 3; c++) {
         m->mean[c] = 0.1f * (float)c;
         m->std[c] = 0.2f + (float)c;
@@ -112,6 +114,7 @@ static void test_file_round_trip(void **state)
     assert_memory_equal(&n->net->spec, &spec, sizeof spec);
     assert_memory_equal(n->params, m->params, model_dense_bytes(m));
     assert_memory_equal(n->prototypes, m->prototypes, 5 * 64 * sizeof(float));
+    assert_memory_equal(n->covariance, m->covariance, 64 * 65 / 2 * sizeof(float));
     assert_memory_equal(n->mean, m->mean, 3 * sizeof(float));
     assert_memory_equal(n->std, m->std, 3 * sizeof(float));
     assert_int_equal(n->step_count, 2);
@@ -127,7 +130,7 @@ static void test_save_refuses_what_load_would(void **state)
     (void)state;
     struct model *m = make();
     float *const spots[] = {&m->params[17],    &m->prototypes[3], &m->mean[1],
-                            &m->std[2],        &m->score_scale};
+                            &m->covariance[5], &m->std[2],        &m->score_scale};
     for (size_t i = 0; i < sizeof spots / sizeof spots[0]; i++) {
         float kept = *spots[i];
         *spots[i] = NAN;
@@ -150,13 +153,14 @@ static int load_forged(uint32_t id, size_t at, const void *word)
     static const uint32_t ids[] = {CONTAINER_ID('S', 'P', 'E', 'C'),
                                    CONTAINER_ID('S', 'T', 'E', 'P'),
                                    CONTAINER_ID('P', 'R', 'O', 'T'),
+                                   CONTAINER_ID('C', 'O', 'V', 'A'),
                                    CONTAINER_ID('P', 'A', 'R', 'M')};
     struct container *c;
-    struct container_section out[4];
+    struct container_section out[5];
     int count = 0;
     unsigned char *copy = NULL;
     assert_int_equal(container_read(&c, path, CONTAINER_MODEL), 0);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         if (ids[i] == id && !word)
             continue;
         assert_int_equal(container_find(c, ids[i], &out[count]), 0);
@@ -186,7 +190,8 @@ static void test_load_refuses_forged_sections(void **state)
 {
     (void)state;
     const uint32_t SPEC = CONTAINER_ID('S', 'P', 'E', 'C'), STEP = CONTAINER_ID('S', 'T', 'E', 'P'),
-                   PROT = CONTAINER_ID('P', 'R', 'O', 'T'), PARM = CONTAINER_ID('P', 'A', 'R', 'M');
+                   PROT = CONTAINER_ID('P', 'R', 'O', 'T'), PARM = CONTAINER_ID('P', 'A', 'R', 'M'),
+                   COVA = CONTAINER_ID('C', 'O', 'V', 'A');
     const float nan = NAN, zero = 0, one = 1;
     struct model *m = make();
     assert_int_equal(model_save(m, path, NULL), 0);
@@ -194,6 +199,8 @@ static void test_load_refuses_forged_sections(void **state)
     assert_int_equal(load_forged(PARM, 3, &one), 0);
     assert_int_equal(load_forged(PARM, 3, &nan), ERR_CORRUPT);
     assert_int_equal(load_forged(PROT, 5 * 64 - 1, &nan), ERR_CORRUPT);
+    assert_int_equal(load_forged(COVA, 64 * 65 / 2 - 1, &nan), ERR_CORRUPT);
+    assert_int_equal(load_forged(COVA, 0, NULL), ERR_FORMAT);
     assert_int_equal(load_forged(SPEC, 13, &zero), ERR_FORMAT); /* std[0] */
     assert_int_equal(load_forged(SPEC, 8, &nan), ERR_FORMAT);   /* score_scale */
     for (size_t at = 0; at < 8; at++)                           /* arch .. classifier */

@@ -50,14 +50,15 @@ static void test_mean(void **state)
         prototypes[i] = 42.0f;
     prototypes_mean(ROWS, WIDE, rows, labels, FIRST, END, prototypes);
     for (int c = 0; c < END; c++) {
-        double mean[WIDE] = {0}, squares = 0;
-        for (int i = 0; i < ROWS; i++)
+        double mean[WIDE] = {0};
+        int rows_of_class = 0;
+        for (int i = 0; i < ROWS; i++) {
+            rows_of_class += labels[i] == c;
             for (int f = 0; f < WIDE && labels[i] == c; f++)
                 mean[f] += rows[i * WIDE + f];
-        for (int f = 0; f < WIDE; f++)
-            squares += mean[f] * mean[f];
+        }
         for (int f = 0; f < WIDE; f++) {
-            double want = c == 2 || c == 4 ? mean[f] / sqrt(squares) : 42.0;
+            double want = c == 2 || c == 4 ? mean[f] / rows_of_class : 42.0;
             assert_true(fabs(prototypes[c * WIDE + f] - want) < 1e-6);
         }
     }
@@ -159,21 +160,105 @@ static void test_carry_recovers_a_rotation(void **state)
     assert_int_equal(prototypes_carry(0, F, map, prototypes), 0);
 }
 
-static void test_carried_rows_are_units(void **state)
+/* Entry (a, b) of a packed covariance. */
+static double entry(const float *packed, int a, int b)
+{
+    int r = a > b ? a : b, c = a > b ? b : a;
+    return packed[r * (r + 1) / 2 + c];
+}
+
+/* Against the definition written out: unequal classes count the same, a class without rows and labels outside the range
+ * not at all. */
+static void test_covariance(void **state)
 {
     (void)state;
-    float map[F * F], rows[2 * F];
-    uint32_t seed = 7;
-    for (int i = 0; i < F * F; i++)
-        map[i] = 5 * frand(&seed);
-    fill_units(rows, 2, F, 8);
-    assert_int_equal(prototypes_carry(2, F, map, rows), 0);
-    for (int r = 0; r < 2; r++) {
-        double squares = 0;
+    enum { FIRST = 1, END = 4 };
+    static float rows[N * F];
+    static int labels[N];
+    float means[END * F] = {0}, covariance[COVARIANCE_FLOATS(F)];
+    int counts[END] = {0};
+    double want[F][F] = {{0}};
+    fill_units(rows, N, F, 9);
+    for (int i = 0; i < N; i++)
+        labels[i] = i % 10 == 0 ? 0 : i % 7 == 0 ? 1 : 3; /* none of class 2 */
+    prototypes_mean(N, F, rows, labels, FIRST, END, means);
+    for (int i = 0; i < N; i++)
+        counts[labels[i]]++;
+    for (int i = 0; i < N; i++)
+        for (int a = 0; a < F && labels[i] >= FIRST; a++)
+            for (int b = 0; b < F; b++)
+                want[a][b] += (rows[i * F + a] - means[labels[i] * F + a]) *
+                              (rows[i * F + b] - means[labels[i] * F + b]) / counts[labels[i]] / 2.0;
+    assert_int_equal(prototypes_covariance(N, F, rows, labels, FIRST, END, means, covariance), 0);
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < F; b++)
+            assert_true(fabs(entry(covariance, a, b) - want[a][b]) < 1e-6);
+    assert_int_equal(prototypes_covariance(N, F, rows, labels, 2, 3, means, covariance), 0);
+    for (size_t i = 0; i < COVARIANCE_FLOATS(F); i++)
+        assert_true(covariance[i] == 0);
+}
+
+/* What the map leaves unexplained is not lost: carried, the covariance of the old data is that of the new. */
+static void test_carried_covariance_is_the_new_one(void **state)
+{
+    (void)state;
+    static float old[N * F], new[N * F];
+    static int labels[N]; /* all 0 */
+    float map[F * F], mean[F], carried[COVARIANCE_FLOATS(F)], want[COVARIANCE_FLOATS(F)];
+    fill_units(old, N, F, 10);
+    memcpy(new, old, sizeof old);
+    uint32_t seed = 11;
+    for (int i = 0; i < N; i++) {
+        rotate(new + i * F);
         for (int f = 0; f < F; f++)
-            squares += (double)rows[r * F + f] * rows[r * F + f];
-        assert_true(fabs(squares - 1) < 1e-6);
+            new[i * F + f] += 0.5f * frand(&seed);
     }
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-9, map), 0);
+    prototypes_mean(N, F, old, labels, 0, 1, mean);
+    assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, carried), 0);
+    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, carried), 0);
+    prototypes_mean(N, F, new, labels, 0, 1, mean);
+    assert_int_equal(prototypes_covariance(N, F, new, labels, 0, 1, mean, want), 0);
+    for (size_t i = 0; i < COVARIANCE_FLOATS(F); i++)
+        assert_true(fabs(carried[i] - want[i]) < 2e-3);
+    /* The map alone would lose the noise, of variance 1/12 in each direction. */
+    for (int f = 0; f < F; f++)
+        assert_true(entry(carried, f, f) > 1 / 12.0);
+}
+
+static void test_cosine(void **state)
+{
+    (void)state;
+    const float prototypes[4] = {3, 4, 0, -2};
+    float rows[4], bias[2] = {9, 9};
+    const float want[4] = {0.6f, 0.8f, 0, -1};
+    prototypes_cosine(2, 2, prototypes, rows, bias);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabsf(rows[i] - want[i]) < 1e-7f);
+    assert_true(bias[0] == 0 && bias[1] == 0);
+}
+
+/* By hand: C = [4 1; 1 2], shrink 1/2 => S = [3.5 0.5; 0.5 2.5], S^-1 = [2.5 -0.5; -0.5 3.5] / 8.5. */
+static void test_discriminant(void **state)
+{
+    (void)state;
+    const float covariance[3] = {4, 1, 2}, prototypes[4] = {1, 0, 2, -1};
+    const double want[4] = {2.5 / 8.5, -0.5 / 8.5, 5.5 / 8.5, -4.5 / 8.5};
+    float rows[4], bias[2];
+    assert_int_equal(prototypes_discriminant(2, 2, prototypes, covariance, 0.5, rows, bias), 0);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabs(rows[i] - want[i]) < 1e-6);
+    assert_true(fabs(bias[0] + 1.25 / 8.5) < 1e-6);
+    assert_true(fabs(bias[1] + 7.75 / 8.5) < 1e-6);
+
+    /* One image a class: no covariance to speak of, the nearest mean. */
+    assert_int_equal(prototypes_discriminant(2, 2, prototypes, (float[3]){0}, 0.1, rows, bias), 0);
+    assert_memory_equal(rows, prototypes, sizeof rows);
+    assert_true(bias[0] == -0.5f && bias[1] == -2.5f);
+
+    /* A file may say anything: what is no covariance is refused. */
+    assert_int_equal(prototypes_discriminant(2, 2, prototypes, (float[3]){-4, 1, -2}, 0.1, rows, bias),
+                     ERR_NUMERIC);
 }
 
 static void test_unsolvable(void **state)
@@ -197,7 +282,10 @@ int main(void)
         cmocka_unit_test(test_map_is_the_minimum),
         cmocka_unit_test(test_identity_when_nothing_to_learn),
         cmocka_unit_test(test_carry_recovers_a_rotation),
-        cmocka_unit_test(test_carried_rows_are_units),
+        cmocka_unit_test(test_covariance),
+        cmocka_unit_test(test_carried_covariance_is_the_new_one),
+        cmocka_unit_test(test_cosine),
+        cmocka_unit_test(test_discriminant),
         cmocka_unit_test(test_unsolvable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@
 #include "core/err.h"
 #include "core/model/frozen.h"
 #include "core/nn/rng.h"
+#include "core/m2kd/prototypes.h"
 #include "server/export/onnx.h"
 #include "server/export/safetensors.h"
 
@@ -72,6 +73,10 @@ static struct model *make_model(const struct resnet_spec *spec, enum classifier 
         for (int i = 0; i < features; i++)
             row[i] /= sqrtf(squares);
     }
+    int width = m->net->feature_count;
+    for (int row = 0, at = 0; row < width; row++) /* a diagonal that outweighs what is beside it */
+        for (int column = 0; column <= row; column++, at++)
+            m->covariance[at] = row == column ? between(&r, 1, 2) : between(&r, -0.4f, 0.4f) / (float)width;
     for (int c = 0; c < spec->channels; c++) {
         m->mean[c] = between(&r, 0.3f, 0.6f);
         m->std[c] = between(&r, 0.2f, 0.4f);
@@ -262,7 +267,7 @@ static const struct resnet_spec large = SPEC18(32, 33, 10);
 
 static void check_read_back(const struct resnet_spec *spec)
 {
-    struct model *m = make_model(spec, CLASSIFIER_PROTOTYPES);
+    struct model *m = make_model(spec, CLASSIFIER_DISCRIMINANT);
     struct safetensors got;
     char why[200] = "";
     size_t size;
@@ -275,7 +280,9 @@ static void check_read_back(const struct resnet_spec *spec)
     assert_memory_equal(got.model->mean, m->mean, sizeof m->mean);
     assert_memory_equal(got.model->std, m->std, sizeof m->std);
     assert_memory_equal(&got.model->score_scale, &m->score_scale, sizeof(float));
-    assert_int_equal(got.model->classifier, CLASSIFIER_PROTOTYPES);
+    assert_memory_equal(got.model->covariance, m->covariance,
+                        COVARIANCE_FLOATS(m->net->feature_count) * sizeof(float));
+    assert_int_equal(got.model->classifier, CLASSIFIER_DISCRIMINANT);
     assert_int_equal(got.model->step_count, 1);
     assert_int_equal(got.model->step_end[0], 10);
     assert_int_equal(got.label_count, 10);
@@ -319,7 +326,7 @@ static void test_cut_short(void **state)
 
 static void test_value_refused(float value, size_t offset_from_end, int expected)
 {
-    struct model *m = make_model(&small, CLASSIFIER_HEAD);
+    struct model *m = make_model(&small, CLASSIFIER_DISCRIMINANT);
     struct safetensors got;
     char why[200] = "";
     size_t size;
@@ -333,23 +340,27 @@ static void test_value_refused(float value, size_t offset_from_end, int expected
     model_release(m);
 }
 
-/* The prototypes come last, before them the variances of the last batch norm. */
+/* The prototypes come last, before them the covariance, then the variances of the last batch norm. */
 static void test_numbers(void **state)
 {
     (void)state;
     size_t prototypes = 10 * SMALL_FEATURES * sizeof(float);
+    size_t covariance = COVARIANCE_FLOATS(SMALL_FEATURES) * sizeof(float);
     test_value_refused(0.5f, 4, 0);
     test_value_refused(-0.5f, 4, 0);
     test_value_refused(NAN, 4, ERR_FORMAT);
     test_value_refused(-INFINITY, 4, ERR_FORMAT);
-    test_value_refused(0.0f, prototypes + 4, 0);
-    test_value_refused(-0.5f, prototypes + 4, ERR_FORMAT);
+    test_value_refused(2.0f, prototypes + 4, 0);
+    test_value_refused(-20.0f, prototypes + 4, ERR_FORMAT); /* a variance, the covariance's last */
+    test_value_refused(0.0f, prototypes + covariance + 4, 0);
+    test_value_refused(-0.5f, prototypes + covariance + 4, ERR_FORMAT);
 }
 
 int main(void)
 {
     static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000};
     static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000};
+    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000};
     static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000};
     static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000};
     static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100};
@@ -357,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         {"onnx, head", check_onnx, NULL, NULL, &head},
         {"onnx, prototypes", check_onnx, NULL, NULL, &prototypes},
+        {"onnx, discriminant", check_onnx, NULL, NULL, &discriminant},
         {"onnx, grey", check_onnx, NULL, NULL, &grey},
         {"onnx, odd sizes", check_onnx, NULL, NULL, &odd},
         {"onnx, ResNet-32", check_onnx, NULL, NULL, &deep},
