@@ -28,7 +28,7 @@ static bool make_dir(const char *path)
 static int make_dirs(const char *path, char *message, int message_bytes)
 {
     static const char *const folders[] = {"", "/tmp", "/batches", "/models", "/checkpoints",
-                                          "/snapshots"};
+                                          "/snapshots", "/exemplars"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         char full[PATH_BYTES];
         snprintf(full, sizeof full, "%s%s", path, folders[i]);

@@ -89,6 +89,7 @@ static void sum_members(const struct batch_run *b, struct objective_sums *total)
         total->loss_ad += b->sums[m].loss_ad;
         total->correct += b->sums[m].correct;
         total->count += b->sums[m].count;
+        total->count_new += b->sums[m].count_new;
     }
 }
 
@@ -101,7 +102,7 @@ static void report_epoch(const struct batch_run *b, const struct objective_sums 
         .loss_class = s->loss_class / s->count,
         .loss_mmd = s->loss_mmd / s->count,
         .loss_ad = s->loss_ad / s->count,
-        .accuracy = (double)s->correct / s->count,
+        .accuracy = (double)s->correct / s->count_new,
         .rate = b->rate,
         .seconds = seconds,
     };
@@ -158,6 +159,7 @@ int fit_epochs(struct learner *l, int first, int end, float rate, float *params,
                       .teachers = l->teachers,
                       .old_classes = l->old_classes,
                       .classes = l->job->classes,
+                      .exemplars = l->job->exemplars > 0,
                       .outputs = l->model->net->spec.classes,
                       .heads = l->model->net->head_count},
         .mask = mask,

@@ -1,5 +1,6 @@
 #include "core/learner/learner.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,19 +66,22 @@ static bool job_valid(const struct learner_job *job)
 {
     const struct dataset *d = job->train;
     int old = job->base ? job->base->net->spec.classes : 0;
-    int *seen;
-    bool valid = d->count > 0 && job->classes > old && job->classes <= RESNET_MAX_CLASSES;
+    int *seen, fresh = d->count - job->exemplars;
+    bool valid = job->exemplars >= 0 && fresh > 0 && job->classes > old &&
+                 job->classes <= RESNET_MAX_CLASSES;
     if (!valid || !(seen = calloc((size_t)job->classes, sizeof *seen)))
         return false;
     for (int i = 0; valid && i < d->count; i++) {
-        valid = d->labels[i] >= old && d->labels[i] < job->classes;
+        valid = i < fresh ? d->labels[i] >= old && d->labels[i] < job->classes
+                          : d->labels[i] >= 0 && d->labels[i] < old;
         if (valid)
             seen[d->labels[i]]++;
     }
     for (int c = old; valid && c < job->classes; c++)
         valid = seen[c] > 0;
     free(seen);
-    return valid && !(job->options->loss == LOSS_SOFTMAX && job->classes - old < 2);
+    return valid && !(job->options->loss == LOSS_SOFTMAX && !job->exemplars &&
+                      job->classes - old < 2);
 }
 
 static struct resnet_spec job_spec(const struct learner_job *job)
@@ -136,14 +140,15 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %llu | "
-        "%d %d %d %d %d %llx %llx %llx",
+        "%d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %llu | "
+        "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image, (int)o->classifier,
         (int)o->precision, o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve,
-        (int)o->arch, o->blocks, o->epochs, o->batch, o->sgd.lr, o->sgd.momentum,
-        o->sgd.weight_decay, (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip,
-        o->prune_keep, o->prune_epochs, o->prune_bits,
-        (unsigned long long)o->seed, job->classes, d->count,
+        o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
+        o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,
+        (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->prune_keep,
+        o->prune_epochs, o->prune_bits, (unsigned long long)o->seed, job->classes, job->exemplars,
+        d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
         (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
         (unsigned long long)base);
@@ -314,11 +319,12 @@ static int add_statistics(struct learner *l, const float *features, struct model
     const struct dataset *d = l->job->train;
     int width = m->net->feature_count, classes = l->job->classes;
     float share = (float)(classes - l->old_classes) / (float)classes;
+    int first = l->job->exemplars ? 0 : l->old_classes; /* of whom there are images: those say more than what was carried */
     size_t count = COVARIANCE_FLOATS(width);
     float *added = malloc(count * sizeof *added);
     if (!added)
         return ERR_NOMEM;
-    prototypes_mean(d->count, width, features, d->labels, l->old_classes, classes, m->prototypes);
+    prototypes_mean(d->count, width, features, d->labels, first, classes, m->prototypes);
     int err = prototypes_covariance(d->count, width, features, d->labels, l->old_classes, classes,
                                     m->prototypes, added);
     for (size_t i = 0; !err && i < count; i++)
@@ -327,7 +333,34 @@ static int add_statistics(struct learner *l, const float *features, struct model
     return err;
 }
 
-/* Prototypes, covariance and score scale of m, whose parameters are final. */
+/* The images to keep: the same number of each class that has any, the best first. Old classes' are in that order. */
+static int pick_exemplars(struct learner *l, const float *features)
+{
+    const struct dataset *d = l->job->train;
+    int fresh = d->count - l->job->exemplars, each = l->options->exemplars_total / l->job->classes;
+    if (each == 0)
+        return 0;
+    l->kept = malloc((size_t)d->count * sizeof *l->kept);
+    if (!l->kept)
+        return ERR_NOMEM;
+    for (int c = 0; c < l->old_classes; c++)
+        for (int i = fresh, taken = 0; i < d->count && taken < each; i++)
+            if (d->labels[i] == c) {
+                l->kept[l->kept_count++] = i;
+                taken++;
+            }
+    for (int c = l->old_classes; c < l->job->classes; c++) {
+        int count, err = exemplars_pick(l->options->exemplars_select, fresh,
+                                        l->model->net->feature_count, features, d->labels, c, each,
+                                        l->options->seed, l->kept + l->kept_count, &count);
+        if (err)
+            return err;
+        l->kept_count += count;
+    }
+    return 0;
+}
+
+/* Prototypes, covariance and score scale of m, whose parameters are final; of the dense model, the images to keep. */
 static int finish_classifier(struct learner *l, struct model *m)
 {
     const struct dataset *d = l->job->train;
@@ -341,6 +374,8 @@ static int finish_classifier(struct learner *l, struct model *m)
         err = carry_over(l, features, m);
     if (!err)
         err = add_statistics(l, features, m);
+    if (!err && m == l->model)
+        err = pick_exemplars(l, features);
     frozen_free(f); /* it was made without them */
     f = NULL;
     if (!err)
@@ -350,6 +385,33 @@ static int finish_classifier(struct learner *l, struct model *m)
     frozen_free(f);
     free(features);
     return err;
+}
+
+/* Mean length of the main head's rows [first, end). */
+static double mean_norm(const float *rows, int width, int first, int end)
+{
+    double sum = 0;
+    for (int c = first; c < end; c++) {
+        double squares = 0;
+        for (int f = 0; f < width; f++)
+            squares += pow(rows[(size_t)c * width + f], 2);
+        sum += sqrt(squares);
+    }
+    return sum / (end - first);
+}
+
+static void align_head(const struct learner *l, struct model *m)
+{
+    const struct learner_options *o = l->options;
+    int width = m->net->head_features[0];
+    float *rows = m->params + m->net->params.entries[m->net->head_weight[0]].offset;
+    if (!l->job->exemplars || !o->weight_align || o->loss != LOSS_SOFTMAX ||
+        o->classifier != CLASSIFIER_HEAD)
+        return;
+    float scale = (float)(mean_norm(rows, width, 0, l->old_classes) /
+                          mean_norm(rows, width, l->old_classes, l->job->classes));
+    for (size_t i = (size_t)l->old_classes * width; i < (size_t)l->job->classes * width; i++)
+        rows[i] *= scale;
 }
 
 /* Replaces *m by itself without the rows of classes yet to come. The mask stays good: what it is asked about, the
@@ -389,6 +451,7 @@ static int prune(struct learner *l)
         return ERR_NOMEM;
     int err = mask_by_magnitude(net, l->model->params, o->prune_keep, l->mask);
     if (!err && !l->pruned) { /* else resumed while retraining it */
+        align_head(l, l->model);
         err = new_copy(l);
         if (err)
             return err;
@@ -402,6 +465,7 @@ static int prune(struct learner *l)
         err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     if (err)
         return err;
+    align_head(l, l->pruned);
     train_free(l->train); /* the largest part of the memory, which what is left to do wants */
     l->train = NULL;
     err = drop_reserve(l, &l->model);
@@ -468,6 +532,9 @@ static int publish(struct learner *l, struct learner_result *r)
     r->reproducible = l->reproducible;
     r->kernel = conv_isa_name(l->isa);
     r->train_seconds = l->seconds;
+    r->kept = l->kept;
+    r->kept_count = l->kept_count;
+    l->kept = NULL;
     return 0;
 }
 
@@ -481,6 +548,7 @@ static void learner_release(struct learner *l)
     gang_free(l->gang);
     free(l->velocity);
     free(l->mask);
+    free(l->kept);
     free(l->order);
     free(l->labels);
 }
@@ -529,5 +597,6 @@ void learner_result_release(struct learner_result *r)
     model_release(r->model);
     evaluation_release(&r->dense);
     evaluation_release(&r->pruned);
+    free(r->kept);
     memset(r, 0, sizeof *r);
 }

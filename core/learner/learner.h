@@ -25,6 +25,7 @@
 
 #include "core/learner/dataset.h"
 #include "core/learner/evaluate.h"
+#include "core/m2kd/exemplars.h"
 #include "core/m2kd/teachers.h"
 #include "core/model/model.h"
 #include "core/model/sgd.h"
@@ -49,6 +50,11 @@ struct learner_options {
     /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them
      * instead of sums, and outputs of classes not seen yet have target 0 (LwF.MC). No more than the classes once these are more. */
     int head_reserve;
+    int exemplars_total;    /* images kept after the job, the same number of each class; 0 = none */
+    enum exemplars_select exemplars_select;
+    /* With exemplars, the softmax form and the head as classifier: the main head's new rows are scaled to the mean length of the
+     * old ones, against the preference for new classes (WA, Zhao et al. 2020). */
+    bool weight_align;
     /* The network (resnet_from_depth); used by the first step only. */
     enum resnet_arch arch;
     int blocks;
@@ -92,7 +98,8 @@ struct learner_epoch { /* means over the epoch, per image */
 
 struct learner_job {
     const struct learner_options *options;
-    const struct dataset *train; /* labels in [base classes, classes) ; at least one image of each */
+    const struct dataset *train; /* labels in [base classes, classes), at least one image of each; then the exemplars */
+    int exemplars;               /* the last so many of train: kept images of old classes, of each the best first */
     const struct dataset *test;  /* labels in [0, classes); may hold no image */
     int classes;                 /* after this increment */
     struct model *base;          /* the active model; NULL for the first step */
@@ -110,6 +117,7 @@ struct learner_result {
     struct evaluation dense, pruned;  /* on job->test; release both */
     uint64_t model_bytes, snapshot_bytes, dense_bytes; /* files, and fp32 parameters */
     double sparsity;                  /* share of convolution weights pruned away */
+    int *kept, kept_count;            /* owned; images of job->train to keep as exemplars, class by class, the best first */
     bool resumed, reproducible;       /* went on from a checkpoint; under the same kernel and gang */
     const char *kernel;               /* conv_isa_name */
     double train_seconds;

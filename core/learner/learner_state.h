@@ -22,6 +22,7 @@ struct learner {
     uint8_t *mask;             /* (params.count); NULL until pruning */
     int old_classes, step;     /* classes before this increment; its 0-based number */
     uint64_t fingerprint;
+    int *kept, kept_count;     /* images to keep, as in learner_result */
 
     /* random order, and progress over both the training and the retraining epochs */
     int *order;                /* (train count) */

@@ -14,8 +14,8 @@ static double class_loss(const struct objective *o, struct train *t, int head, i
                                    scale, dz);
         break;
     case LOSS_SOFTMAX:
-        loss = loss_softmax_labels(hi - lo, o->outputs, o->old_classes, o->classes, z, labels + lo,
-                                   scale, dz);
+        loss = loss_softmax_labels(hi - lo, o->outputs, o->exemplars ? 0 : o->old_classes,
+                                   o->classes, z, labels + lo, scale, dz);
         break;
     }
     return loss;
@@ -55,20 +55,21 @@ static double distillation(const struct objective *o, struct train *t, int head,
     return loss;
 }
 
-/* Images whose highest main logit among the new classes is the label's. */
-static int count_correct(const struct objective *o, struct train *t, int lo, int hi,
-                         const int *labels)
+/* New classes' images, and of these how many have their highest main logit among the new classes at the label. */
+static void count_correct(const struct objective *o, struct train *t, int lo, int hi,
+                          const int *labels, struct objective_sums *sums)
 {
-    int correct = 0;
     for (int i = lo; i < hi; i++) {
         const float *z = train_logits(t, 0, i);
         int best = o->old_classes;
+        if (labels[i] < o->old_classes)
+            continue;
         for (int c = best + 1; c < o->classes; c++)
             if (z[c] > z[best])
                 best = c;
-        correct += best == labels[i];
+        sums->correct += best == labels[i];
+        sums->count_new++;
     }
-    return correct;
 }
 
 void objective_slice(const struct objective *o, struct train *t, int lo, int hi, int n,
@@ -86,6 +87,6 @@ void objective_slice(const struct objective *o, struct train *t, int lo, int hi,
             n * class_loss(o, t, head, lo, hi, labels, scale * o->options->aux_weight);
         sums->loss_ad += n * distillation(o, t, head, lo, hi, scale * o->options->lambda);
     }
-    sums->correct += count_correct(o, t, lo, hi, labels);
+    count_correct(o, t, lo, hi, labels, sums);
     sums->count += hi - lo;
 }

@@ -7,7 +7,7 @@
  *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
  * where the sums over teachers may be estimated from some of them (teachers.h).
  *
- * class() looks at the columns of the new classes only; KD(.) at those its teacher teaches. Every term is
+ * class() looks at the columns of the new classes only (in the softmax form, with exemplars, at all of them); KD(.) at those its teacher teaches. Every term is
  * summed over its columns and divided by the number of images in the batch, nothing else: so a term weighs the same
  * however many classes there are. (Our reading of the method; see README, "The method".) With head_reserve
  * class() takes in the columns of classes yet to come, and every term is divided by the number of outputs too.
@@ -25,6 +25,7 @@ struct objective {
     const struct learner_options *options;
     const struct teachers *teachers; /* NULL: no distillation */
     int old_classes, classes;
+    bool exemplars; /* old classes have images in the batches too */
     int outputs; /* of the network: classes, or more of which nothing is known yet (head_reserve) */
     int heads; /* of the network; the main one is 0 */
     int batch; /* number of the batch, which says who teaches whom (teachers.h) */
@@ -32,7 +33,8 @@ struct objective {
 
 struct objective_sums { /* over images */
     double loss_class, loss_mmd, loss_ad;
-    int correct, count; /* of the main head among the new classes */
+    int count;
+    int correct, count_new; /* of the main head among the new classes, and images of these */
 };
 
 /* For images [lo, hi) of a batch of n: adds the gradient to the training step's dlogits, and values times n to *sums.

@@ -16,6 +16,8 @@ void learner_options_default(struct learner_options *o)
         .lambda = 1.0f,
         .aux_weight = 0.5f,
         .temperature = 2.0f,
+        .exemplars_select = EXEMPLARS_HERDING,
+        .weight_align = true,
         .arch = RESNET_CIFAR,
         .blocks = 5,
         .epochs = 70,
@@ -44,6 +46,8 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"loss", o->loss, LOSS_SIGMOID, LOSS_SOFTMAX},
         {"teachers", o->teachers, TEACHERS_ALL, TEACHERS_LAST},
         {"teachers_per_image", o->teachers_per_image, 0, MODEL_MAX_STEPS},
+        {"exemplars.total", o->exemplars_total, 0, 1000000},
+        {"exemplars.select", o->exemplars_select, EXEMPLARS_HERDING, EXEMPLARS_RANDOM},
         /* A frozen network's head learns nothing of new classes. */
         {"classifier", o->classifier,
          o->method == METHOD_FROZEN ? CLASSIFIER_PROTOTYPES : CLASSIFIER_HEAD,

@@ -38,6 +38,10 @@ void api_snapshots_list(struct request *req);
 void api_models_activate(struct request *req);
 void api_models_delete(struct request *req);
 
+/* exemplars.c */
+void api_exemplars_get(struct request *req);
+void api_exemplars_delete(struct request *req);
+
 /* export.c, import.c */
 void api_models_export(struct request *req);
 void api_models_post(struct request *req);

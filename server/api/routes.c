@@ -37,6 +37,8 @@ const struct route api_routes[] = {
     {"GET", V1 "/models/{version}/export", BODY_NONE, 0, api_models_export, ACCESS_ADMIN},
     {"GET", V1 "/snapshots", BODY_NONE, 0, api_snapshots_list, ACCESS_PREDICT},
     {"GET", V1 "/storage", BODY_NONE, 0, api_storage_get, ACCESS_PREDICT},
+    {"GET", V1 "/exemplars", BODY_NONE, 0, api_exemplars_get, ACCESS_PREDICT},
+    {"DELETE", V1 "/exemplars", BODY_NONE, 0, api_exemplars_delete, ACCESS_ADMIN},
     {"GET", V1 "/history", BODY_NONE, 0, api_history_get, ACCESS_PREDICT},
     {"GET", V1 "/classes", BODY_NONE, 0, api_classes_list, ACCESS_PREDICT},
 

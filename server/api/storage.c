@@ -7,8 +7,10 @@
 #include "server/api/api.h"
 #include "server/app.h"
 #include "server/http/http.h"
+#include "server/jobs/data.h"
 #include "server/jobs/predictor.h"
 #include "server/jobs/serving.h"
+#include "server/store/pack.h"
 #include "server/store/totals.h"
 
 static json_t *total_json(struct total total)
@@ -26,6 +28,17 @@ static struct total prototypes(struct app *app, const struct totals *totals)
     int64_t bytes = totals->classes * (int64_t)(serving_feature_count(s) * sizeof(float));
     serving_release(s);
     return (struct total){totals->classes, bytes};
+}
+
+/* The file; none that can be read counts as none. */
+static struct total exemplars(const char *data_dir)
+{
+    struct pack *pack;
+    if (data_exemplars_open(data_dir, &pack))
+        return (struct total){0};
+    struct total total = {pack_image_count(pack), (int64_t)pack_bytes(pack)};
+    pack_close(pack);
+    return total;
 }
 
 /* null where the file system does not say. */
@@ -50,9 +63,10 @@ void api_storage_get(struct request *req)
         return;
     }
     reply_json(req, 200,
-               json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "disk", disk_json(&app->config),
+               json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "disk", disk_json(&app->config),
                          "test_images", total_json(totals.test_images), "training_images",
-                         total_json(totals.training_images), "snapshots",
+                         total_json(totals.training_images), "exemplars",
+                         total_json(exemplars(app->config.data_dir)), "snapshots",
                          total_json(totals.snapshots), "models", total_json(totals.models),
                          "prototypes", total_json(prototypes(app, &totals)), "database_bytes",
                          (json_int_t)totals.database_bytes));

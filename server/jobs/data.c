@@ -3,6 +3,7 @@
  */
 #include "server/jobs/data.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "core/err.h"
 #include "core/learner/learner.h"
+#include "core/storage/container.h"
 #include "server/decode/image.h"
 #include "server/log.h"
 #include "server/store/pack.h"
@@ -58,6 +60,7 @@ struct walk {
     const struct data_source *source;
     const struct job_options *options;
     struct dataset *out;
+    struct data_origin *origins, at; /* of the images so far, or NULL; and where the walk is */
     int (*image)(struct walk *w, const struct pack_image *stored, int class_index);
     int width, height, channels; /* for see_size: of the images so far; 0: none, -1: mixed */
 };
@@ -78,6 +81,7 @@ static int walk_images(struct walk *w, const struct pack *pack)
     int err = map ? 0 : ERR_NOMEM;
     for (int i = 0; i < pack_image_count(pack) && !err; i++) {
         struct pack_image stored;
+        w->at.index = i;
         err = check_command(w->source);
         if (!err)
             err = pack_image(pack, i, &stored);
@@ -88,11 +92,22 @@ static int walk_images(struct walk *w, const struct pack *pack)
     return err;
 }
 
+static bool unreadable(int err)
+{
+    return err == ERR_CORRUPT || err == ERR_FORMAT || err == ERR_MISSING;
+}
+
+static void batch_path(char *out, size_t out_bytes, const struct data_source *s,
+                       const struct batch *b, const char *suffix)
+{
+    data_path(out, out_bytes, s->data_dir, "batches", b->hash, suffix);
+}
+
 static int walk_pack(struct walk *w, const struct batch *b, const char *suffix, int64_t images)
 {
     char path[4400];
     struct pack *pack;
-    data_path(path, sizeof path, w->source->data_dir, "batches", b->hash, suffix);
+    batch_path(path, sizeof path, w->source, b, suffix);
     int err = pack_open(&pack, path);
     if (err)
         return err;
@@ -106,8 +121,9 @@ static int walk_train(struct walk *w, struct refusal *why)
     const struct plan *plan = w->source->plan;
     for (int i = 0; i < plan->train_count; i++) {
         const struct batch *b = &plan->train[i];
+        w->at.pack = i;
         int err = walk_pack(w, b, ".train", b->train_count);
-        if (err == ERR_CORRUPT || err == ERR_FORMAT || err == ERR_MISSING)
+        if (unreadable(err))
             return refuse(why, 422, "corrupt_batch",
                           "The stored images of batch '%s' are damaged (%s). Upload them again "
                           "under another name and start a new job.",
@@ -173,8 +189,16 @@ static int add_image(struct walk *w, const struct pack_image *stored, int class_
     image_release(&img);
     if (err)
         return err;
+    if (w->origins)
+        w->origins[d->count] = w->at;
     d->labels[d->count++] = class_index;
     return 0;
+}
+
+/* An exemplar: of a class that is known. A version that was not made active may have kept others. */
+static int add_known(struct walk *w, const struct pack_image *stored, int class_index)
+{
+    return class_index < w->source->plan->known ? add_image(w, stored, class_index) : 0;
 }
 
 /* Room for `images`; `count` then counts up as they come. */
@@ -188,21 +212,168 @@ static int dataset_room(struct dataset *d, int64_t images, const struct job_opti
     return err;
 }
 
-int data_train(const struct data_source *s, const struct job_options *o, struct dataset *out,
-               struct refusal *why)
+/* ---- exemplars: one pack, that of the newest version that keeps any ---- */
+
+/* Its number, 0 when there is none. */
+static int64_t newest_exemplars(const char *data_dir)
 {
-    struct dataset d;
-    struct walk w = {.source = s, .options = o, .out = &d, .image = add_image};
-    int err = dataset_room(&d, plan_train_images(s->plan), o);
+    char path[4400];
+    struct dirent *entry;
+    int64_t newest = 0;
+    data_path(path, sizeof path, data_dir, "exemplars", "", "");
+    DIR *dir = opendir(path);
+    while (dir && (entry = readdir(dir))) {
+        char *end;
+        long long number = strtoll(entry->d_name, &end, 10);
+        if (*end == '\0' && number > newest)
+            newest = number;
+    }
+    if (dir)
+        closedir(dir);
+    return newest;
+}
+
+int data_exemplars_open(const char *data_dir, struct pack **out)
+{
+    char path[4400];
+    int64_t version = newest_exemplars(data_dir);
+    if (version == 0)
+        return ERR_MISSING;
+    data_path_number(path, sizeof path, data_dir, "exemplars", version);
+    return pack_open(out, path);
+}
+
+int data_forget(const char *data_dir, int64_t version)
+{
+    char path[4400];
+    struct dirent *entry;
+    int err = 0;
+    data_path(path, sizeof path, data_dir, "exemplars", "", "");
+    DIR *dir = opendir(path);
+    if (!dir)
+        return ERR_IO;
+    while ((entry = readdir(dir))) {
+        if (entry->d_name[0] == '.' || strtoll(entry->d_name, NULL, 10) == version)
+            continue;
+        data_path(path, sizeof path, data_dir, "exemplars", entry->d_name, "");
+        if (unlink(path) != 0)
+            err = ERR_IO;
+    }
+    closedir(dir);
+    return err;
+}
+
+void data_set_release(struct data_set *d)
+{
+    dataset_release(&d->images);
+    free(d->origins);
+    *d = (struct data_set){0};
+}
+
+/* Room for the training images and the exemplars in `pack` (may be NULL). */
+static int data_set_room(struct data_set *d, const struct data_source *s,
+                         const struct job_options *o, const struct pack *pack)
+{
+    int64_t count = plan_train_images(s->plan) + (pack ? pack_image_count(pack) : 0);
+    int err = dataset_room(&d->images, count, o);
     if (err)
         return err;
-    err = walk_train(&w, why);
-    if (err) {
-        dataset_release(&d);
-        return err;
+    d->origins = malloc(((size_t)count + 1) * sizeof *d->origins);
+    return d->origins ? 0 : ERR_NOMEM;
+}
+
+static int refuse_exemplars(struct refusal *why, int err)
+{
+    return unreadable(err)
+               ? refuse(why, 422, "corrupt_exemplars",
+                        "The kept images of known classes are damaged (%s). Remove them with "
+                        "DELETE /api/v1/exemplars and start a new job.",
+                        err_str(err))
+               : err;
+}
+
+int data_train(const struct data_source *s, const struct job_options *o, struct data_set *out,
+               struct refusal *why)
+{
+    struct data_set d = {0};
+    struct pack *pack = NULL;
+    struct walk w = {.source = s, .options = o, .out = &d.images, .image = add_image};
+    int err = 0;
+    if (o->learner.exemplars_total > 0 && s->plan->known > 0)
+        err = data_exemplars_open(s->data_dir, &pack);
+    if (err && err != ERR_MISSING)
+        return refuse_exemplars(why, err);
+    err = data_set_room(&d, s, o, pack);
+    w.origins = d.origins;
+    if (!err)
+        err = walk_train(&w, why);
+    if (!err && pack) {
+        int before = d.images.count;
+        w.at.pack = s->plan->train_count;
+        w.image = add_known;
+        err = refuse_exemplars(why, walk_images(&w, pack));
+        d.exemplars = d.images.count - before;
     }
-    *out = d;
-    return 0;
+    pack_close(pack);
+    if (err)
+        data_set_release(&d);
+    else
+        *out = d;
+    return err;
+}
+
+/* The packs that origins speak of; packs[train_count] is NULL when there are no exemplars, or none any more. */
+static int open_packs(const struct data_source *s, const struct data_set *d, struct pack **packs)
+{
+    char path[4400];
+    int err = d->exemplars ? data_exemplars_open(s->data_dir, &packs[s->plan->train_count]) : 0;
+    if (err == ERR_MISSING)
+        err = 0;
+    for (int i = 0; i < s->plan->train_count && !err; i++) {
+        batch_path(path, sizeof path, s, &s->plan->train[i], ".train");
+        err = pack_open(&packs[i], path);
+    }
+    return err;
+}
+
+static int copy_image(struct pack_writer *w, const struct pack *pack, int index)
+{
+    struct pack_image image;
+    int err = pack_image(pack, index, &image);
+    if (!err)
+        err = pack_writer_label(w, pack_label(pack, image.label), &image.label);
+    return err ? err : pack_writer_add(w, &image);
+}
+
+int data_keep(const struct data_source *s, const struct data_set *d, const int *kept, int count)
+{
+    char temporary[4400], path[4400];
+    struct pack_writer *w = NULL;
+    int packs = s->plan->train_count + 1;
+    if (count == 0)
+        return 0;
+    data_path(temporary, sizeof temporary, s->data_dir, "tmp", "exemplars", "");
+    data_path_number(path, sizeof path, s->data_dir, "exemplars", s->plan->version);
+    struct pack **open = calloc((size_t)packs, sizeof *open);
+    int err = open ? open_packs(s, d, open) : ERR_NOMEM;
+    unlink(temporary); /* of a publication that was interrupted */
+    if (!err)
+        err = pack_writer_new(&w, temporary);
+    for (int i = 0; i < count && !err; i++) {
+        struct data_origin o = d->origins[kept[i]];
+        if (open[o.pack]) /* NULL: exemplars that were removed meanwhile stay removed */
+            err = copy_image(w, open[o.pack], o.index);
+    }
+    if (err)
+        pack_writer_abort(w);
+    else
+        err = pack_writer_finish(w, NULL);
+    if (!err)
+        err = durable_rename(temporary, path);
+    for (int i = 0; open && i < packs; i++)
+        pack_close(open[i]);
+    free(open);
+    return err;
 }
 
 int data_test(const struct data_source *s, const struct job_options *o, struct dataset *out)
@@ -217,7 +388,7 @@ int data_test(const struct data_source *s, const struct job_options *o, struct d
         const struct batch *b = &s->plan->test[i];
         int before = d.count;
         err = walk_pack(&w, b, ".test", b->test_count);
-        if (err == ERR_CORRUPT || err == ERR_FORMAT || err == ERR_MISSING) {
+        if (unreadable(err)) {
             log_warning("the test images of batch '%s' are left out: %s", b->name, err_str(err));
             d.count = before;
             err = 0;

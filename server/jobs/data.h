@@ -11,6 +11,8 @@
 #include "core/learner/dataset.h"
 #include "server/jobs/plan.h"
 
+struct pack;
+
 struct data_source {
     const char *data_dir;
     const struct plan *plan;
@@ -22,10 +24,30 @@ struct data_source {
  * as data_train. */
 int data_choose_input(const struct data_source *s, struct job_options *o, struct refusal *why);
 
-/* Every training image, fitted to the input. ERR_INVALID fills *why (corrupt_batch); ERR_CANCELLED,
- * ERR_STOPPED, ERR_NOMEM, ERR_IO. */
-int data_train(const struct data_source *s, const struct job_options *o, struct dataset *out,
+struct data_origin { /* where an image of the data set comes from */
+    int pack;  /* a batch of the plan, or plan->train_count: the exemplars */
+    int index; /* in the pack */
+};
+
+struct data_set {
+    struct dataset images;
+    int exemplars;               /* the last of them: kept images of classes that are known */
+    struct data_origin *origins; /* owned; one an image */
+};
+
+/* Every training image, then, if the options ask for exemplars, those kept of known classes; fitted to the input.
+ * ERR_INVALID fills *why (corrupt_batch, corrupt_exemplars); ERR_CANCELLED, ERR_STOPPED, ERR_NOMEM, ERR_IO. */
+int data_train(const struct data_source *s, const struct job_options *o, struct data_set *out,
                struct refusal *why);
+void data_set_release(struct data_set *d); /* a zeroed struct is fine */
+
+/* Writes the images kept[0 .. count-1] of `d`, as they were uploaded, as the exemplars of the plan's version, durably; no
+ * file when count is 0. Errors: ERR_IO, ERR_NOSPACE, ERR_NOMEM, ERR_CORRUPT. */
+int data_keep(const struct data_source *s, const struct data_set *d, const int *kept, int count);
+/* The exemplars there are, for the caller to close. ERR_MISSING: none; others as pack_open. Blocks shortly. */
+int data_exemplars_open(const char *data_dir, struct pack **out);
+/* Removes the exemplars of every version but `version` (0: of all). Blocks. ERR_IO. */
+int data_forget(const char *data_dir, int64_t version);
 /* The test images of every class that is known or learned now. A pack that cannot be read is left
  * out, with a warning in the log: measuring less is better than never learning again. */
 int data_test(const struct data_source *s, const struct job_options *o, struct dataset *out);

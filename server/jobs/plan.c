@@ -136,10 +136,11 @@ static int add_classes(struct db_txn *t, struct plan *p, struct refusal *why)
     if (p->classes > RESNET_MAX_CLASSES || p->step > MODEL_MAX_STEPS)
         return refuse(why, 422, "model_full", "A model holds at most %d classes in %d steps.",
                       RESNET_MAX_CLASSES, MODEL_MAX_STEPS);
-    if (p->options.learner.loss == LOSS_SOFTMAX && p->classes - p->known < 2)
+    bool contrast = p->known > 0 && p->options.learner.exemplars_total > 0;
+    if (p->options.learner.loss == LOSS_SOFTMAX && p->classes - p->known < 2 && !contrast)
         return refuse(why, 422, "softmax_needs_two_classes",
                       "This job brings one class, and a softmax over one output learns nothing. "
-                      "Use loss=sigmoid, or bring two classes.");
+                      "Use loss=sigmoid, keep exemplars, or bring two classes.");
     return 0;
 }
 

@@ -172,6 +172,7 @@ void recovery_sweep(struct db *db, const char *data_dir)
     struct db_txn *t = db_reader(db);
     sweep_folder(t, data_dir, "models", model_owned);
     sweep_folder(t, data_dir, "snapshots", version_owned);
+    sweep_folder(t, data_dir, "exemplars", version_owned);
     sweep_folder(t, data_dir, "checkpoints", checkpoint_owned);
     sweep_folder(t, data_dir, "batches", pack_owned);
     sweep_consumed(t, data_dir);

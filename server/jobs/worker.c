@@ -47,10 +47,12 @@ struct worker {
     int gang;
     struct plan plan;
     struct job_options options;        /* with the input's shape */
-    struct dataset train, test;
+    struct data_set train;
+    struct dataset test;
     struct model *base;
     char **snapshot_paths;
     char checkpoint_path[PATH_BYTES], model_path[PATH_BYTES], snapshot_path[PATH_BYTES];
+    char exemplars_path[PATH_BYTES];
     struct learner_result result;
     bool published; /* its version took over */
     struct serving *serving;
@@ -185,7 +187,7 @@ static int write_options(struct db_txn *t, void *ctx)
     int err = job_options_dump(&w->options, &text);
     if (err)
         return err;
-    err = jobs_set_plan(t, w->job, text, w->train.count);
+    err = jobs_set_plan(t, w->job, text, w->train.images.count - w->train.exemplars);
     free(text);
     return err;
 }
@@ -243,6 +245,7 @@ static int prepare(struct worker *w)
     data_path_number(w->checkpoint_path, PATH_BYTES, dir, "checkpoints", w->job);
     data_path_number(w->model_path, PATH_BYTES, dir, "models", w->plan.version);
     data_path_number(w->snapshot_path, PATH_BYTES, dir, "snapshots", w->plan.version);
+    data_path_number(w->exemplars_path, PATH_BYTES, dir, "exemplars", w->plan.version);
 
     err = check_disk(w);
     if (!err && w->plan.parent)
@@ -264,7 +267,8 @@ static int learn(struct worker *w)
 {
     struct learner_job job = {
         .options = &w->options.learner,
-        .train = &w->train,
+        .train = &w->train.images,
+        .exemplars = w->train.exemplars,
         .test = &w->test,
         .classes = w->plan.classes,
         .base = w->base,
@@ -385,14 +389,25 @@ static void delete_what_is_done(const struct worker *w)
     }
 }
 
+/* The same of the exemplars the new version's replace, all of them if it keeps none. */
+static void forget_exemplars(const struct worker *w)
+{
+    if (data_forget(w->app->config.data_dir, w->result.kept_count ? w->plan.version : 0))
+        log_warning("exemplars of earlier versions could not be deleted now; the next job tries "
+                    "again");
+}
+
 static int publish(struct worker *w)
 {
+    struct data_source source = {w->app->config.data_dir, &w->plan, &w->command};
     struct serving *serving;
     int err = serving_new(&serving, w->plan.version, w->result.model,
                           (const char *const *)w->plan.names);
     if (err)
         return err;
-    err = db_write_wait(w->app->db, write_publication, w);
+    err = data_keep(&source, &w->train, w->result.kept, w->result.kept_count);
+    if (!err)
+        err = db_write_wait(w->app->db, write_publication, w);
     if (err) {
         serving_release(serving);
         return err;
@@ -400,6 +415,7 @@ static int publish(struct worker *w)
     if (w->published) {
         w->serving = serving;
         delete_what_is_done(w);
+        forget_exemplars(w);
     } else {
         serving_release(serving);
     }
@@ -484,6 +500,7 @@ static void end(struct worker *w, int err)
     unlink(w->checkpoint_path);
     unlink(w->model_path);
     unlink(w->snapshot_path);
+    unlink(w->exemplars_path);
     err = write_surely(w, write_end);
     if (err)
         log_error("job %" PRId64 ": its end was not stored: %s", w->job, err_str(err));
@@ -548,7 +565,7 @@ void worker_free(struct worker *w)
         free(w->snapshot_paths[i]);
     free(w->snapshot_paths);
     learner_result_release(&w->result);
-    dataset_release(&w->train);
+    data_set_release(&w->train);
     dataset_release(&w->test);
     model_release(w->base);
     plan_release(&w->plan);

@@ -404,6 +404,11 @@ void pack_close(struct pack *p)
     free(p);
 }
 
+uint64_t pack_bytes(const struct pack *p)
+{
+    return p->size_bytes;
+}
+
 int pack_image_count(const struct pack *p)
 {
     return p->image_count;

@@ -57,6 +57,7 @@ struct pack;
 int pack_open(struct pack **out, const char *path);
 void pack_close(struct pack *p);
 int pack_image_count(const struct pack *p);
+uint64_t pack_bytes(const struct pack *p); /* of the file */
 int pack_label_count(const struct pack *p);
 const char *pack_label(const struct pack *p, int index);
 /* Image `index`, borrowed until pack_close; verifies its checksum: ERR_CORRUPT. */

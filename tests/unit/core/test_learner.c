@@ -294,6 +294,111 @@ static void test_frozen_only_adds_prototypes(void **state)
     learner_result_release(&second);
 }
 
+/* Step 1 with exemplars of step 0, as the first step's result names them. */
+static int run_with_exemplars(struct place *p, const struct learner_options *o, const struct learner_result *first,
+                              int end, struct learner_result *result)
+{
+    struct dataset old, fresh, all, test;
+    make_data(&old, p->side, 0, 2, PER_CLASS, 1);
+    make_data(&fresh, p->side, 2, end, PER_CLASS, 1);
+    make_data(&test, p->side, 0, end, 20, 2);
+    size_t image = (size_t)p->side * p->side * CHANNELS;
+    assert_int_equal(dataset_init(&all, fresh.count + first->kept_count, p->side, p->side, CHANNELS), 0);
+    memcpy(all.pixels, fresh.pixels, image * fresh.count);
+    memcpy(all.labels, fresh.labels, fresh.count * sizeof *all.labels);
+    for (int i = 0; i < first->kept_count; i++) {
+        memcpy(all.pixels + image * (fresh.count + i), old.pixels + image * first->kept[i], image);
+        all.labels[fresh.count + i] = old.labels[first->kept[i]];
+    }
+    struct learner_job job = {
+        .options = o, .train = &all, .exemplars = first->kept_count, .test = &test, .classes = end,
+        .base = first->model, .snapshot_paths = p->snapshot_paths, .checkpoint_path = p->checkpoint,
+        .model_path = p->model[1], .snapshot_path = p->snapshot[1], .command = &p->command,
+        .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
+    };
+    int err = learner_run(&job, result);
+    dataset_release(&old);
+    dataset_release(&fresh);
+    dataset_release(&all);
+    dataset_release(&test);
+    return err;
+}
+
+static double old_accuracy(const struct learner_result *r)
+{
+    return (evaluation_correct(&r->dense, 0) + evaluation_correct(&r->dense, 1)) / 40.0;
+}
+
+/* Kept, replayed and kept again: of each class as many, of the old ones the first of those there were. */
+static void test_exemplars_are_kept_and_replayed(void **state)
+{
+    struct place *p = *state;
+    for (int form = 0; form < 4; form++) {
+        struct learner_options o = options();
+        struct learner_result first, second, without;
+        int counts[CLASSES] = {0};
+        o.method = METHOD_FINETUNE; /* that nothing else remembers */
+        o.loss = form & 1 ? LOSS_SOFTMAX : LOSS_SIGMOID;
+        o.classifier = form == 1 ? CLASSIFIER_HEAD : CLASSIFIER_DISCRIMINANT;
+        o.exemplars_select = form & 2 ? EXEMPLARS_RANDOM : EXEMPLARS_HERDING;
+        o.exemplars_total = 22;
+        o.lr_later = 1;
+        assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+        assert_int_equal(first.kept_count, 22);
+        for (int i = 0; i < 22; i++)
+            assert_true(first.kept[i] % 2 == i / 11); /* make_data's labels alternate */
+        assert_int_equal(run_with_exemplars(p, &o, &first, CLASSES, &second), 0);
+        assert_int_equal(second.kept_count, 4 * 5);
+        int fresh = 2 * PER_CLASS;
+        for (int i = 0; i < second.kept_count; i++)
+            counts[second.kept[i] >= fresh ? (second.kept[i] - fresh) / 11 : 2 + second.kept[i] % 2]++;
+        for (int c = 0; c < CLASSES; c++)
+            assert_int_equal(counts[c], 5);
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(second.kept[i], fresh + i);
+        assert_int_equal(run(p, &o, 1, first.model, &without), 0);
+        if (o.classifier == CLASSIFIER_HEAD)
+            assert_true(old_accuracy(&second) > old_accuracy(&without) + 0.2);
+        assert_true(old_accuracy(&second) > 0.6);
+        learner_result_release(&first);
+        learner_result_release(&second);
+        learner_result_release(&without);
+    }
+}
+
+static double row_norms(const struct model *m, int first, int end)
+{
+    const struct param_entry *e = param_find(&m->net->params, "head.weight");
+    double sum = 0;
+    for (int c = first; c < end; c++) {
+        double squares = 0;
+        for (int f = 0; f < m->net->feature_count; f++)
+            squares += pow(m->params[e->offset + (size_t)(c * m->net->feature_count + f)], 2);
+        sum += sqrt(squares) / (end - first);
+    }
+    return sum;
+}
+
+/* One class more, in softmax form: with exemplars that is something to learn. Aligned, new rows are as long as old ones. */
+static void test_weight_alignment(void **state)
+{
+    struct place *p = *state;
+    struct learner_result first, second;
+    struct learner_options o = options();
+    o.loss = LOSS_SOFTMAX;
+    o.classifier = CLASSIFIER_HEAD;
+    o.exemplars_total = 20;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    for (int align = 0; align < 2; align++) {
+        o.weight_align = align;
+        assert_int_equal(run_with_exemplars(p, &o, &first, 3, &second), 0);
+        double ratio = row_norms(second.model, 2, 3) / row_norms(second.model, 0, 2);
+        assert_true((fabs(ratio - 1) < 1e-4) == align);
+        learner_result_release(&second);
+    }
+    learner_result_release(&first);
+}
+
 /* Distillation must do what it is for: keep the old classes' logits where they were. */
 static void test_distillation_remembers(void **state)
 {
@@ -489,6 +594,8 @@ int main(void)
         TEST(test_reserve_leaves_no_trace_in_the_model),
         TEST(test_outgrown_reserve),
         TEST(test_frozen_only_adds_prototypes),
+        TEST(test_exemplars_are_kept_and_replayed),
+        TEST(test_weight_alignment),
         TEST(test_distillation_remembers),
         TEST(test_files_are_the_models),
         TEST(test_resumed_is_bit_identical),

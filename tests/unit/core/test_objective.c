@@ -108,6 +108,28 @@ static void test_reserve_is_never_the_answer(void **state)
     assert_int_equal(sums.count, N);
 }
 
+/* With exemplars the softmax runs over all columns, an old class's image included; without, over the new ones. */
+static void test_softmax_takes_old_classes_in(void **state)
+{
+    struct bench *b = *state;
+    b->options.loss = LOSS_SOFTMAX;
+    for (int exemplars = 0; exemplars < 2; exemplars++) {
+        struct objective_sums sums = {0};
+        double expected = 0;
+        b->objective.exemplars = exemplars;
+        b->labels[0] = exemplars ? 1 : OLD;
+        objective_slice(&b->objective, b->train, 0, N, N, b->labels, &sums);
+        for (int i = 0; i < N; i++) {
+            double total = 0;
+            for (int c = exemplars ? 0 : OLD; c < CLASSES; c++)
+                total += exp((double)logit(0, i, c));
+            expected -= log(exp((double)logit(0, i, b->labels[i])) / total);
+        }
+        assert_true(fabs(sums.loss_class - expected) < 1e-5);
+        assert_int_equal(sums.count_new, exemplars ? N - 1 : N);
+    }
+}
+
 /* The taps' classification counts aux_weight, each a sum over its columns and a mean over images. */
 static void test_taps_weigh_as_said(void **state)
 {
@@ -128,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_reserve_is_a_mean_over_all_outputs),
         TEST(test_reserve_is_never_the_answer),
+        TEST(test_softmax_takes_old_classes_in),
         TEST(test_taps_weigh_as_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

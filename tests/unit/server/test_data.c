@@ -151,13 +151,14 @@ static void test_images_and_labels(void **state)
     write_pack(r, "bbbb.test", test, 2);
     r->train.train_count = 3;
     r->test.test_count = 2;
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), 0);
-    assert_int_equal(d.count, 3);
-    assert_int_equal(d.labels[0], 1);
-    assert_int_equal(d.labels[1], 0);
-    assert_int_equal(d.pixels[256], 70); /* shrunk to 16x16 */
-    assert_int_equal(d.pixels[2 * 256 + 255], 90);
-    dataset_release(&d);
+    struct data_set set;
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), 0);
+    assert_int_equal(set.images.count, 3);
+    assert_int_equal(set.images.labels[0], 1);
+    assert_int_equal(set.images.labels[1], 0);
+    assert_int_equal(set.images.pixels[256], 70); /* shrunk to 16x16 */
+    assert_int_equal(set.images.pixels[2 * 256 + 255], 90);
+    data_set_release(&set);
     assert_int_equal(data_test(&r->source, &o, &d), 0);
     assert_int_equal(d.count, 1);
     assert_int_equal(d.labels[0], 0);
@@ -165,11 +166,79 @@ static void test_images_and_labels(void **state)
     dataset_release(&d);
 }
 
+/* Kept images come after the new ones, in their order, as they were uploaded; those of classes that are not known yet,
+ * which a version that was never active has left, do not come. */
+static void test_exemplars(void **state)
+{
+    struct rig *r = *state;
+    struct job_options o = grey_16();
+    struct data_set set;
+    struct pack *pack;
+    char folder[128], emu[] = "emu", *names[3] = {r->names[0], r->names[1], emu};
+    const struct raw old[] = {{"dog", 16, 1, 10}, {"emu", 16, 1, 20}, {"cat", 16, 1, 30}, {"dog", 16, 1, 40}};
+    const struct raw fresh[] = {{"emu", 32, 1, 50}, {"emu", 16, 1, 60}};
+    snprintf(folder, sizeof folder, "%s/exemplars", r->dir);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(folder, sizeof folder, "%s/tmp", r->dir);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    write_pack(r, "../exemplars/3", old, 4);
+    write_pack(r, "aaaa.train", fresh, 2);
+    r->train.train_count = 2;
+    r->plan.names = names;
+    r->plan.known = 2;
+    r->plan.classes = 3;
+    r->plan.version = 4;
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), 0); /* none asked for */
+    assert_int_equal(set.images.count, 2);
+    assert_int_equal(set.exemplars, 0);
+    data_set_release(&set);
+
+    o.learner.exemplars_total = 5;
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), 0);
+    assert_int_equal(set.images.count, 5);
+    assert_int_equal(set.exemplars, 3);
+    const int labels[5] = {2, 2, 1, 0, 1}, values[5] = {50, 60, 10, 30, 40};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(set.images.labels[i], labels[i]);
+        assert_int_equal(set.images.pixels[i * 256], values[i]);
+    }
+
+    const int kept[3] = {4, 3, 0};
+    assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
+    assert_int_equal(data_forget(r->dir, 4), 0);
+    assert_int_equal(data_exemplars_open(r->dir, &pack), 0);
+    assert_int_equal(pack_image_count(pack), 3);
+    for (int i = 0; i < 3; i++) {
+        struct pack_image image;
+        assert_int_equal(pack_image(pack, i, &image), 0);
+        assert_string_equal(pack_label(pack, image.label), names[labels[kept[i]]]);
+        assert_int_equal(image.data[0], values[kept[i]]);
+        assert_int_equal(image.width, kept[i] ? 16 : 32);
+    }
+    pack_close(pack);
+
+    assert_int_equal(data_forget(r->dir, 0), 0); /* as a client did meanwhile: they do not come back */
+    r->plan.version = 5;
+    assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
+    assert_int_equal(data_exemplars_open(r->dir, &pack), 0);
+    assert_int_equal(pack_image_count(pack), 1);
+    pack_close(pack);
+    assert_int_equal(data_forget(r->dir, 0), 0);
+    assert_int_equal(data_exemplars_open(r->dir, &pack), ERR_MISSING);
+    data_set_release(&set);
+    rmdir(folder);
+    snprintf(folder, sizeof folder, "%s/exemplars", r->dir);
+    assert_int_equal(rmdir(folder), 0);
+    r->plan.names = r->names;
+    r->plan.classes = 2;
+}
+
 static void test_damage(void **state)
 {
     struct rig *r = *state;
     struct job_options o = grey_16();
     struct dataset d;
+    struct data_set set;
     const struct raw images[] = {{"cat", 16, 1, 5}, {"dog", 16, 1, 9}};
     write_pack(r, "aaaa.train", images, 2);
     write_pack(r, "bbbb.test", images, 2);
@@ -177,17 +246,17 @@ static void test_damage(void **state)
     r->test.test_count = 2;
     flip_byte(r, "aaaa.train", 300);
     flip_byte(r, "bbbb.test", 300);
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), ERR_INVALID);
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), ERR_INVALID);
     assert_string_equal(r->why.code, "corrupt_batch");
     assert_int_equal(data_test(&r->source, &o, &d), 0); /* left out whole */
     assert_int_equal(d.count, 0);
     dataset_release(&d);
 
     flip_byte(r, "aaaa.train", 300);
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), 0);
-    dataset_release(&d);
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), 0);
+    data_set_release(&set);
     r->train.train_count = 3; /* the row promised more than the file holds */
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), ERR_INVALID);
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), ERR_INVALID);
     assert_string_equal(r->why.code, "corrupt_batch");
 }
 
@@ -195,14 +264,14 @@ static void test_commands(void **state)
 {
     struct rig *r = *state;
     struct job_options o = grey_16();
-    struct dataset d;
+    struct data_set set;
     const struct raw images[] = {{"cat", 16, 1, 5}};
     write_pack(r, "aaaa.train", images, 1);
     r->train.train_count = 1;
     atomic_store(&r->command, COMMAND_CANCEL);
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), ERR_CANCELLED);
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), ERR_CANCELLED);
     atomic_store(&r->command, COMMAND_STOP);
-    assert_int_equal(data_train(&r->source, &o, &d, &r->why), ERR_STOPPED);
+    assert_int_equal(data_train(&r->source, &o, &set, &r->why), ERR_STOPPED);
 }
 
 /* ---- the sweep ---- */
@@ -289,6 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_input, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_exemplars, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_images_and_labels, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_damage, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_commands, rig_setup, rig_teardown),

@@ -1,0 +1,109 @@
+/*
+ * exemplars.c - /api/v1/exemplars: the images kept of classes that were learned; what there is, and away with it.
+ *
+ * They are one pack file, replaced by each job that publishes (server/jobs/data.h); it is read and removed on the pool.
+ */
+#include "server/api/api.h"
+
+#include <stdlib.h>
+
+#include "core/err.h"
+#include "server/app.h"
+#include "server/http/http.h"
+#include "server/jobs/data.h"
+#include "server/store/pack.h"
+#include "server/work.h"
+
+struct visit {
+    struct request *req;
+    const char *data_dir;
+    bool remove;
+    int err;
+    json_t *reply;
+};
+
+static json_t *class_counts(const struct pack *pack, const int *counts)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < pack_label_count(pack); i++)
+        json_array_append_new(list, json_pack("{s:s, s:i}", "name", pack_label(pack, i), "images",
+                                              counts[i]));
+    return list;
+}
+
+/* Images and bytes a class and in all; damaged images do not count. */
+static int describe(struct visit *v, const struct pack *pack)
+{
+    int *counts = calloc((size_t)pack_label_count(pack) + 1, sizeof *counts);
+    json_int_t bytes = 0, images = 0;
+    if (!counts)
+        return ERR_NOMEM;
+    for (int i = 0; i < pack_image_count(pack); i++) {
+        struct pack_image image;
+        if (pack_image(pack, i, &image))
+            continue;
+        counts[image.label]++;
+        bytes += (json_int_t)image.size_bytes;
+        images++;
+    }
+    v->reply = json_pack("{s:I, s:I, s:o}", "images", images, "bytes", bytes, "classes",
+                         class_counts(pack, counts));
+    free(counts);
+    return v->reply ? 0 : ERR_NOMEM;
+}
+
+static void work(void *ctx)
+{
+    struct visit *v = ctx;
+    struct pack *pack = NULL;
+    v->err = data_exemplars_open(v->data_dir, &pack);
+    if (!v->err)
+        v->err = describe(v, pack);
+    pack_close(pack);
+    bool readable = !v->err;
+    if (!readable && (v->err == ERR_MISSING || v->remove)) { /* none, or none that can be counted */
+        v->reply = json_pack("{s:i, s:i, s:[]}", "images", 0, "bytes", 0, "classes");
+        v->err = v->reply ? 0 : ERR_NOMEM;
+    }
+    if (!v->err && v->remove)
+        v->err = data_forget(v->data_dir, 0);
+}
+
+static void done(void *ctx)
+{
+    struct visit *v = ctx;
+    if (v->err) {
+        json_decref(v->reply);
+        reply_problem(v->req, 500, "io_error",
+                      "The kept images cannot be read or removed: %s. Check the disk.",
+                      err_str(v->err));
+    } else {
+        reply_json(v->req, 200, v->reply);
+    }
+    free(v);
+}
+
+static void start(struct request *req, bool remove)
+{
+    struct app *app = request_app(req);
+    struct visit *v = calloc(1, sizeof *v);
+    int err = ERR_NOMEM;
+    if (v) {
+        *v = (struct visit){.req = req, .data_dir = app->config.data_dir, .remove = remove};
+        err = work_run(app->loop, work, done, v);
+    }
+    if (err) {
+        free(v);
+        reply_problem(req, 503, "no_memory", "Memory ran out. Try again.");
+    }
+}
+
+void api_exemplars_get(struct request *req)
+{
+    start(req, false);
+}
+
+void api_exemplars_delete(struct request *req)
+{
+    start(req, true);
+}
