@@ -23,7 +23,7 @@ void learner_options_default(struct learner_options *o)
         .epochs = 70,
         .batch = 128,
         .sgd = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 5e-4f, .schedule = SGD_COSINE},
-        .lr_later = 0.2f,
+        .lr_later = 0.5f,
         .view = {.pad = 4, .flip = true},
         .prune_keep = 0.25f,
         .prune_epochs = 4,

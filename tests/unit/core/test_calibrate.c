@@ -1,0 +1,42 @@
+/*
+ * test_calibrate.c - the scale of the scores.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/learner/calibrate.h"
+#include "core/nn/rng.h"
+
+static void test_calibration_finds_the_scale(void **state)
+{
+    (void)state;
+    enum { N = 4000, K = 3 };
+    static float scores[N * K];
+    static int labels[N];
+    struct rng r;
+    rng_init(&r, 5, 5);
+    for (int i = 0; i < N; i++) { /* labels drawn from softmax(7 * scores) */
+        double p[K], total = 0, u = rng_uniform(&r);
+        for (int c = 0; c < K; c++) {
+            scores[i * K + c] = rng_uniform(&r);
+            total += p[c] = exp(7 * scores[i * K + c]);
+        }
+        labels[i] = 0;
+        for (int c = 0; c < K - 1 && u > p[c] / total; c++, labels[i]++)
+            u -= p[c] / total;
+    }
+    float scale = calibrate_scale(N, K, scores, labels);
+    assert_true(scale > 6.3f && scale < 7.7f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calibration_finds_the_scale),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
