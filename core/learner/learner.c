@@ -16,7 +16,7 @@
 #include "core/m2kd/snapshot.h"
 
 /* Strength with which carried prototypes stay put (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 0.001
+#define PROTOTYPE_RIDGE 0.01
 /* The pruned copy is retrained at this share of the learning rate. */
 #define RETRAIN_RATE 0.1f
 /* Shares of the progress bar: the rest is evaluation and publication. */

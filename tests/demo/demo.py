@@ -14,7 +14,7 @@ from client import Client, Daemon, Failure
 # The options of every job; the first also fixes the network's depth. Measured settings: README.md says how they do.
 STEPS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 PER_CLASS = 2000
-OPTIONS = {"epochs": 5, "lr": 0.1, "lr_later": 0.2, "seed": 1}
+OPTIONS = {"classifier": "prototypes", "epochs": 5, "lr": 0.1, "lr_later": 0.2, "seed": 1}
 FIRST = {"depth": 8}
 CLASSIFIERS = ("head", "prototypes", "discriminant")
 CELLS = [(method, classifier) for method in ("finetune", "m2kd") for classifier in CLASSIFIERS]
