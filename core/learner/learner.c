@@ -60,8 +60,6 @@ int learner_commanded(const struct learner *l)
     return 0;
 }
 
-/* ---- prepare ---- */
-
 static bool job_valid(const struct learner_job *job)
 {
     const struct dataset *d = job->train;
@@ -249,8 +247,6 @@ static int prepare(struct learner *l)
         err = resume(l);
     return err;
 }
-
-/* ---- distil, train, prune ---- */
 
 static int distil(struct learner *l)
 {
@@ -461,11 +457,12 @@ static int prune(struct learner *l)
     if (!err)
         err = fit_epochs(l, l->epochs_dense, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
                          l->pruned->params, l->mask);
-    if (!err)
-        err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     if (err)
         return err;
     align_head(l, l->pruned);
+    err = snapshot_round(l->pruned, l->mask, o->prune_bits);
+    if (err)
+        return err;
     train_free(l->train); /* the largest part of the memory, which what is left to do wants */
     l->train = NULL;
     err = drop_reserve(l, &l->model);
