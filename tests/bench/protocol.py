@@ -16,11 +16,12 @@ LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_late
 FINETUNE = {"method": "finetune", "aux": False, **WHOLE}
 M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid"}
 HEAD, PROTOTYPES = {"classifier": "head"}, {"classifier": "prototypes"}
+DISCRIMINANT = {"classifier": "discriminant"}
 
 CONTROLS = {
     "finetune": {**FINETUNE, **HEAD},
     "lwf.mc": {**LWF_MC, **HEAD},
-    "m2kd": {**M2KD, **PROTOTYPES},
+    "m2kd": {**M2KD, **DISCRIMINANT},  # the daemon's defaults
 }
 ABLATION = {
     "finetune+prototypes": {**FINETUNE, **PROTOTYPES},
@@ -31,6 +32,7 @@ ABLATION = {
     "last, aux on": {**M2KD, **PROTOTYPES, "teachers": "last"},
     "all, aux off": {**M2KD, **PROTOTYPES, "aux": False},
     "all, aux on": {**M2KD, **PROTOTYPES},
+    "discriminant": {**M2KD, **DISCRIMINANT},
     "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
     "bf16": {**M2KD, **PROTOTYPES, "precision": "bf16"},
     "lambda 0.25": {**M2KD, **PROTOTYPES, "lambda": 0.25},
