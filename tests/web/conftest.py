@@ -13,7 +13,7 @@ import urllib.parse
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -115,7 +115,19 @@ class Browser:
         return None
 
     def click(self, name, inside="body"):
-        wait_for(lambda: self.button(name, inside), what=f"a button '{name}'").click()
+        """As a person would: what lies under the head is scrolled out first, and a table redrawn meanwhile is looked up anew."""
+        def clicked():
+            button = self.button(name, inside)
+            if not button:
+                return False
+            try:
+                self.script("arguments[0].scrollIntoView({ block: 'center' })", button)
+                button.click()
+            except (ElementClickInterceptedException, StaleElementReferenceException):
+                return False
+            return True
+
+        wait_for(clicked, what=f"a click on '{name}'")
 
     # ---- doing ----
 
