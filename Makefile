@@ -139,7 +139,7 @@ demo demo-ablation:
 check:
 	@tests/install.sh check
 	@echo 'building ...'
-	$(AGAIN) all unit fuzz || $(NO_BUILD)
+	$(AGAIN) all unit fuzz $(BENCH_BIN) || $(NO_BUILD)
 	@tests/run.sh check:$(BUILD) unit:$(BUILD) fuzz:$(BUILD) api:$(BUILD)
 
 check-long:

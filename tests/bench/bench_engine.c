@@ -117,10 +117,10 @@ static void make_teachers(struct bench *b)
         snprintf(b->paths[i], sizeof b->paths[i], "%s/%d", b->dir, i);
         b->snapshot_paths[i] = b->paths[i];
         int err = mask ? mask_by_magnitude(m->net, m->params, 0.25f, mask) : ERR_NOMEM;
-        if (!err) {
-            snapshot_round(m->net, mask, m->params);
-            err = snapshot_save(m, mask, b->paths[i], NULL);
-        }
+        if (!err)
+            err = snapshot_round(m, mask, SNAPSHOT_HALF);
+        if (!err)
+            err = snapshot_save(m, mask, SNAPSHOT_HALF, b->paths[i], NULL);
         if (err)
             die("snapshot", err);
         free(mask);
