@@ -1,6 +1,7 @@
 #include "core/nn/norm.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -139,15 +140,23 @@ void norm_copy_pad(int h, int w, int c, int pad, const float *x, float *xpad)
             out[i * stride + j] = x[i * row + j];
 }
 
-ALWAYS_INLINE void apply_block(int pixels, int c, const float *y, const float *scale,
-                               const float *shift, float *a, const int n)
+/* a = y*scale + shift, plus `identity` unless it is NULL, through a ReLU where `relu`. */
+ALWAYS_INLINE void affine_block(int pixels, int c, const float *y, const float *scale,
+                                const float *shift, const float *identity, const bool relu,
+                                float *a, const int n)
 {
-    vec k, b, v;
+    vec k, b, v, same;
     load(scale, n, &k);
     load(shift, n, &b);
     for (int p = 0; p < pixels; p++) {
         load(y + (ptrdiff_t)p * c, n, &v);
         v = v * k + b;
+        if (identity) {
+            load(identity + (ptrdiff_t)p * c, n, &same);
+            v += same;
+        }
+        if (relu)
+            gate(&v, &v);
         store(&v, n, a + (ptrdiff_t)p * c);
     }
 }
@@ -155,27 +164,13 @@ ALWAYS_INLINE void apply_block(int pixels, int c, const float *y, const float *s
 NN_CLONES
 void norm_apply(int pixels, int c, const float *y, const float *scale, const float *shift, float *a)
 {
-    EACH_BLOCK(c, apply_block(pixels, c, y + j, scale + j, shift + j, a + j, n));
-}
-
-ALWAYS_INLINE void relu_block(int pixels, int c, const float *y, const float *scale,
-                              const float *shift, float *a, const int n)
-{
-    vec k, b, v;
-    load(scale, n, &k);
-    load(shift, n, &b);
-    for (int p = 0; p < pixels; p++) {
-        load(y + (ptrdiff_t)p * c, n, &v);
-        v = v * k + b;
-        gate(&v, &v);
-        store(&v, n, a + (ptrdiff_t)p * c);
-    }
+    EACH_BLOCK(c, affine_block(pixels, c, y + j, scale + j, shift + j, NULL, false, a + j, n));
 }
 
 NN_CLONES
 void norm_relu(int pixels, int c, const float *y, const float *scale, const float *shift, float *a)
 {
-    EACH_BLOCK(c, relu_block(pixels, c, y + j, scale + j, shift + j, a + j, n));
+    EACH_BLOCK(c, affine_block(pixels, c, y + j, scale + j, shift + j, NULL, true, a + j, n));
 }
 
 void norm_relu_pad(int h, int w, int c, int pad, const float *y, const float *scale,
@@ -187,26 +182,12 @@ void norm_relu_pad(int h, int w, int c, int pad, const float *y, const float *sc
         norm_relu(w, c, y + i * row, scale, shift, out + i * stride);
 }
 
-ALWAYS_INLINE void add_relu_block(int pixels, int c, const float *y, const float *scale,
-                                  const float *shift, const float *identity, float *a, const int n)
-{
-    vec k, b, v, same;
-    load(scale, n, &k);
-    load(shift, n, &b);
-    for (int p = 0; p < pixels; p++) {
-        load(y + (ptrdiff_t)p * c, n, &v);
-        load(identity + (ptrdiff_t)p * c, n, &same);
-        v = v * k + b + same;
-        gate(&v, &v);
-        store(&v, n, a + (ptrdiff_t)p * c);
-    }
-}
-
 NN_CLONES
 void norm_add_relu(int pixels, int c, const float *y, const float *scale, const float *shift,
                    const float *identity, float *a)
 {
-    EACH_BLOCK(c, add_relu_block(pixels, c, y + j, scale + j, shift + j, identity + j, a + j, n));
+    EACH_BLOCK(c, affine_block(pixels, c, y + j, scale + j, shift + j, identity + j, true,
+                               a + j, n));
 }
 
 ALWAYS_INLINE void backward_block(int pixels, int c, const float *dz, const float *y,

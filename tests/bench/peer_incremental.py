@@ -23,7 +23,7 @@ from datasets import Cifar100
 from incremental import machine, write
 
 HERE = pathlib.Path(__file__).resolve().parent
-LR, LR_LATER, MOMENTUM, WEIGHT_DECAY, PAD = 0.1, 0.2, 0.9, 5e-4, 4  # the daemon's defaults
+LR, LR_LATER, MOMENTUM, WEIGHT_DECAY, PAD = 0.1, 0.5, 0.9, 5e-4, 4  # the daemon's defaults
 
 
 class Block(nn.Module):
