@@ -91,10 +91,11 @@ CREATE TABLE idempotency_keys (
     CHECK ((status IS NULL) = (content_type IS NULL))
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE job_batches (
+CREATE TABLE "job_batches" (
     job      INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     position INTEGER NOT NULL CHECK (position >= 0),
-    batch    INTEGER NOT NULL REFERENCES batches (id),
+    batch    INTEGER REFERENCES batches (id) ON DELETE SET NULL, -- NULL: deleted since
+    name     TEXT NOT NULL,                                      -- of the batch
     PRIMARY KEY (job, position),
     UNIQUE (job, batch)
 ) STRICT, WITHOUT ROWID;

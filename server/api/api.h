@@ -15,6 +15,9 @@ void api_batches_post(struct request *req);
 void api_batches_list(struct request *req);
 void api_batches_get(struct request *req);
 
+/* batches_delete.c */
+void api_batches_delete(struct request *req);
+
 /* jobs.c */
 void api_jobs_post(struct request *req);
 void api_jobs_list(struct request *req);

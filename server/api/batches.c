@@ -13,7 +13,8 @@
  *
  * A name is the identity of a batch; an upload without one is named by its content.
  */
-#include <jansson.h>
+#include "server/api/batches.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,8 +87,7 @@ static json_t *warnings_json(const struct batch *b)
     return list;
 }
 
-/* NULL when memory ran out. */
-static json_t *batch_json(const struct batch *b)
+json_t *batch_json(const struct batch *b)
 {
     json_t *verdicts = b->verdicts ? json_loads(b->verdicts, 0, NULL) : json_array();
     return json_pack("{s:s, s:s, s:o, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
@@ -146,8 +146,7 @@ static void reply_no_memory(struct request *req)
     reply_problem(req, 503, "no_memory", "memory ran out; try again later");
 }
 
-/* For errors of the store: ERR_MISSING is the caller's. */
-static void reply_store_error(struct request *req, int err)
+void reply_batch_error(struct request *req, int err)
 {
     if (err == ERR_NOMEM)
         reply_no_memory(req);
@@ -174,7 +173,7 @@ static void reply_existing(struct upload *u)
     struct batch existing;
     int err = batches_get(u->app->db, u->result.batch.name, &existing);
     if (err != 0) {
-        reply_store_error(u->req, err);
+        reply_batch_error(u->req, err);
         return;
     }
     if (strcmp(existing.hash, u->result.batch.hash) == 0)
@@ -199,7 +198,7 @@ static void inserted(void *ctx, int status)
     } else if (status == ERR_INVALID) {
         reply_existing(u);
     } else {
-        reply_store_error(u->req, status);
+        reply_batch_error(u->req, status);
     }
     upload_free(u);
 }
@@ -260,7 +259,7 @@ static void fingerprinted(void *ctx)
         reply_batch(u->req, 200, &known);
         batch_release(&known);
     } else if (err != ERR_MISSING) {
-        reply_store_error(u->req, err);
+        reply_batch_error(u->req, err);
     } else if (work_run(u->app->loop, run_ingest, ingested, u) == 0) {
         return;
     } else {
@@ -378,17 +377,21 @@ void api_batches_post(struct request *req)
 
 /* ---- reading ---- */
 
+void reply_batch_missing(struct request *req)
+{
+    reply_problem(req, 404, "batch_not_found",
+                  "there is no batch of this name; GET /api/v1/batches lists them");
+}
+
 void api_batches_get(struct request *req)
 {
     const char *name = request_param(req, "name");
     struct batch b;
     int err = batches_get(request_app(req)->db, name, &b);
     if (err == ERR_MISSING) {
-        reply_problem(req, 404, "batch_not_found",
-                      "there is no batch of this name; GET /api/v1/batches lists "
-                      "them");
+        reply_batch_missing(req);
     } else if (err != 0) {
-        reply_store_error(req, err);
+        reply_batch_error(req, err);
     } else {
         reply_batch(req, 200, &b);
         batch_release(&b);
@@ -405,7 +408,7 @@ void api_batches_list(struct request *req)
     int count;
     int err = batches_list(request_app(req)->db, before_id, limit + 1, &batches, &count);
     if (err != 0) {
-        reply_store_error(req, err);
+        reply_batch_error(req, err);
         return;
     }
     json_t *next = count > limit ? format_token(req, batches[limit - 1].id) : json_null();

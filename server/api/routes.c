@@ -18,6 +18,7 @@ const struct route api_routes[] = {
     {"POST", V1 "/batches", BODY_SPOOL, LIMIT_UPLOAD, api_batches_post, ACCESS_ADMIN},
     {"GET", V1 "/batches", BODY_NONE, 0, api_batches_list, ACCESS_PREDICT},
     {"GET", V1 "/batches/{name}", BODY_NONE, 0, api_batches_get, ACCESS_PREDICT},
+    {"DELETE", V1 "/batches/{name}", BODY_NONE, 0, api_batches_delete, ACCESS_ADMIN},
 
     {"POST", V1 "/jobs", BODY_MEMORY, JSON_BYTES, api_jobs_post, ACCESS_ADMIN},
     {"GET", V1 "/jobs", BODY_NONE, 0, api_jobs_list, ACCESS_PREDICT},

@@ -68,6 +68,18 @@ int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t
                        SQL(sql_int(id), sql_text(state), sql_int_or_null(consumed_version)));
 }
 
+int batches_delete(struct db_txn *txn, int64_t id)
+{
+    struct batch b;
+    int err = batches_load(txn, id, &b);
+    if (err)
+        return err;
+    bool used = strcmp(b.state, "in_use") == 0;
+    batch_release(&b);
+    return used ? ERR_INVALID
+                : sql_run_one(txn, "DELETE FROM batches WHERE id = ?1", SQL(sql_int(id)));
+}
+
 /* ---- reading ---- */
 
 static int read_classes(struct db_txn *txn, struct batch *b)

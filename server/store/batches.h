@@ -60,4 +60,8 @@ void batches_release(struct batch *batches, int count); /* each, and the array *
 /* ERR_MISSING. `consumed_version` is for "consumed", else 0. */
 int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version);
 
+/* Its row; jobs keep its name, the caller deletes the files. ERR_MISSING; ERR_INVALID: a job that
+ * has not ended uses it. */
+int batches_delete(struct db_txn *txn, int64_t id);
+
 #endif

@@ -79,8 +79,7 @@ static int read_batches(struct db_txn *t, struct job *j)
     if (!j->batch_ids || !j->batch_names)
         return ERR_NOMEM;
     err = sql_query(t, &s,
-                    "SELECT b.id, b.name FROM job_batches JOIN batches b ON b.id = batch "
-                    "WHERE job = ?1 ORDER BY position",
+                    "SELECT batch, name FROM job_batches WHERE job = ?1 ORDER BY position",
                     SQL(sql_int(j->id)));
     if (err)
         return err;
@@ -310,7 +309,9 @@ int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids,
         return err;
     int64_t job = sql_last_id(t);
     for (int i = 0; i < batch_count && !err; i++)
-        err = sql_run(t, "INSERT INTO job_batches (job, position, batch) VALUES (?1, ?2, ?3)",
+        err = sql_run(t,
+                      "INSERT INTO job_batches (job, position, batch, name) "
+                      "SELECT ?1, ?2, id, name FROM batches WHERE id = ?3",
                       SQL(sql_int(job), sql_int(i), sql_int(batch_ids[i])));
     if (!err)
         err = set_batches(t, job, "in_use", 0);

@@ -51,7 +51,7 @@ struct job {
     int reproducible;         /* 1, 0, or -1 while unknown */
     int64_t train_images;     /* -1 before they were counted */
     double images_per_second; /* NaN before they were measured */
-    int64_t *batch_ids;       /* owned */
+    int64_t *batch_ids;       /* owned; 0 = deleted since */
     char **batch_names;       /* owned, each too */
     int batch_count;
 };
