@@ -23,7 +23,7 @@ struct teachers {
 enum { CHUNK = 16 }; /* images a teacher sees at a time */
 
 static int load_teacher(struct teacher *teacher, const char *path, int step, bool teaches_all,
-                        enum conv_isa isa, enum conv_precision precision)
+                        enum conv_isa isa, enum teachers_precision precision)
 {
     struct model *m;
     int err = snapshot_load(&m, path, isa);
@@ -36,7 +36,8 @@ static int load_teacher(struct teacher *teacher, const char *path, int step, boo
     model_step_classes(m, step, &teacher->first, &teacher->end);
     if (teaches_all)
         teacher->first = 0;
-    err = resnet_set_precision(m->net, precision);
+    if (precision == TEACHERS_FASTEST && conv_precision_available(CONV_BF16, isa))
+        err = resnet_set_precision(m->net, CONV_BF16);
     if (!err)
         err = frozen_new(&teacher->frozen, m);
 out:
@@ -92,7 +93,7 @@ static int alloc_rows(struct teachers *t, int batch_max)
 
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum conv_precision precision)
+                 enum conv_isa isa, enum teachers_precision precision)
 {
     struct teachers *t = calloc(1, sizeof *t);
     if (!t)

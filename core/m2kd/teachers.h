@@ -14,6 +14,8 @@
 #include "core/model/frozen.h"
 
 enum teachers_which { TEACHERS_ALL, TEACHERS_LAST };
+/* Of their convolutions: bf16 where the CPU has it, whose error is less than that of a snapshot in 6 bits; or always fp32. */
+enum teachers_precision { TEACHERS_FASTEST, TEACHERS_FP32 };
 
 struct teachers;
 
@@ -22,7 +24,7 @@ struct teachers;
  * files are not of consecutive steps of one network. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum conv_precision precision);
+                 enum conv_isa isa, enum teachers_precision precision);
 void teachers_free(struct teachers *t);
 
 /* Logits of the views x[0..n-1] (normalised images), kept as rows at..at+n-1 of batch number `batch`. Members may call it

@@ -35,6 +35,7 @@ static const char *const algorithm_names[CONV_ALGORITHM_COUNT] = {
     [CONV_ALGORITHM_DIRECT] = "direct",
     [CONV_ALGORITHM_BF16] = "bf16",
     [CONV_ALGORITHM_WINOGRAD] = "winograd",
+    [CONV_ALGORITHM_WINOGRAD_BF16] = "winograd, bf16",
 };
 
 static const struct conv_method *const methods[CONV_ALGORITHM_COUNT] = {
@@ -44,6 +45,9 @@ static const struct conv_method *const methods[CONV_ALGORITHM_COUNT] = {
     [CONV_ALGORITHM_BF16] = &conv_bf16,
 #endif
     [CONV_ALGORITHM_WINOGRAD] = &conv_winograd,
+#if defined(__x86_64__)
+    [CONV_ALGORITHM_WINOGRAD_BF16] = &conv_winograd_bf16,
+#endif
 };
 
 enum conv_isa conv_isa_best(void)
@@ -97,9 +101,11 @@ int conv_choose(struct conv *c, enum conv_pass pass, enum conv_algorithm algorit
     return 0;
 }
 
-/* Winograd in fp32 is also faster than bf16 wherever it pays. */
 static void choose_fastest(struct conv *c, enum conv_pass pass, enum conv_precision precision)
 {
+    if (precision == CONV_BF16 && conv_winograd_pays(c) &&
+        conv_choose(c, pass, CONV_ALGORITHM_WINOGRAD_BF16) == 0)
+        return;
     if (conv_winograd_pays(c) && conv_choose(c, pass, CONV_ALGORITHM_WINOGRAD) == 0)
         return;
     if (precision == CONV_BF16 && conv_choose(c, pass, CONV_ALGORITHM_BF16) == 0)

@@ -1,6 +1,6 @@
 /*
- * conv_avx512_bf16.c - the direct kernels on words of two bf16 numbers (vdpbf16ps), and the
- * making of such words. The instruction takes denormal numbers as zero.
+ * conv_avx512_bf16.c - the kernels on words of two bf16 numbers (vdpbf16ps), and the making of
+ * such words. The instruction takes denormal numbers as zero.
  */
 #include "core/nn/conv_kernels.h"
 
@@ -22,6 +22,18 @@
 #define FLOATS_2 12
 #define KERNELS conv_kernels_bf16
 #include "core/nn/conv_direct.inc"
+
+#undef VEC_FMA
+#define VEC_FMA(a, s, b) ((vec)_mm512_fmadd_ps((__m512)(a), _mm512_set1_ps(s), (__m512)(b)))
+#define VALUE_FLOATS (LANES / 2)
+#define VALUE_STORE(to, value)                                                                    \
+    _mm256_store_si256((__m256i *)(to), (__m256i)_mm512_cvtneps_pbh((__m512)(value)))
+#include "core/nn/conv_winograd_input.inc"
+
+void conv_winograd_input_bf16(const struct conv_tiles *t, const float *x, float *v)
+{
+    input(t, x, v);
+}
 
 /* The first n of 16 lanes. */
 ALWAYS_INLINE __mmask16 first_lanes(size_t n)

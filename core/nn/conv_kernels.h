@@ -106,6 +106,9 @@ struct conv_transforms {
 extern const struct conv_transforms conv_transforms_baseline;
 #if defined(__x86_64__)
 extern const struct conv_transforms conv_transforms_avx2, conv_transforms_avx512;
+
+/* conv_transforms.input into words of neighbouring channels: v (point, tile, channel / 2). */
+void conv_winograd_input_bf16(const struct conv_tiles *t, const float *x, float *v);
 #endif
 
 /* ---- algorithms ---- */
@@ -128,7 +131,7 @@ struct conv_method {
 
 extern const struct conv_method conv_im2col, conv_direct, conv_winograd;
 #if defined(__x86_64__)
-extern const struct conv_method conv_bf16;
+extern const struct conv_method conv_bf16, conv_winograd_bf16;
 #endif
 
 /* Whether it is faster than the direct algorithm for this shape, if it fits. */

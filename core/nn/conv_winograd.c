@@ -13,7 +13,8 @@
  *
  * with v the tiles of x (or dy), u the kernels, g the tiles of dy, and y, dx or dw from m. The points
  * 2/3 and 3/2 keep the numbers on the way small: their product is 1, and the errors stay near those of
- * the direct sums. A chunk of tiles at a time goes all the way through, so that v and m stay
+ * the direct sums. Where bf16 is allowed, v and u of forward and data gradient are rounded to it,
+ * transforms and sums stay fp32. A chunk of tiles at a time goes all the way through, so that v and m stay
  * in the L2 cache.
  */
 #include <string.h>
@@ -66,20 +67,32 @@ size_t conv_winograd_image_floats(int height, int width, int channels)
     return (rows * (size_t)(width + 2) + cols) * (size_t)channels;
 }
 
-static ptrdiff_t kernel_plane(const struct conv *c)
+/* In what the matrix products are done. */
+struct arithmetic {
+    int channels_per_float; /* of v and u: 2 where a float is a word of two bf16 numbers */
+    const struct conv_kernels *kernels;
+    void (*input)(const struct conv_tiles *t, const float *x, float *v);
+};
+
+static struct arithmetic fp32_of(const struct conv *c)
 {
-    return (ptrdiff_t)c->cin * c->cout + PLANE_SLACK;
+    return (struct arithmetic){1, c->kernels, c->transforms->input};
 }
 
-static size_t kernel_floats(const struct conv *c)
+static ptrdiff_t kernel_plane(const struct conv *c, int channels_per_float)
 {
-    return POINTS * (size_t)kernel_plane(c);
+    return (ptrdiff_t)c->cin * c->cout / channels_per_float + PLANE_SLACK;
+}
+
+static size_t sums_floats(const struct conv *c)
+{
+    return POINTS * (size_t)kernel_plane(c, 1);
 }
 
 static size_t packed_floats(const struct conv *c, enum conv_pass pass)
 {
     (void)pass;
-    return kernel_floats(c);
+    return sums_floats(c);
 }
 
 /* Tiles that go through together. */
@@ -102,18 +115,28 @@ static size_t scratch_floats(const struct conv *c, enum conv_pass pass)
     return POINTS * (size_t)(chunk_plane(c, c->cin) + chunk_plane(c, c->cout));
 }
 
-static void pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed)
+/* Where the weights of a pass begin, and how they lie; planes are plane_floats apart. */
+static const float *taps_of(const struct conv *c, enum conv_pass pass, const float *w,
+                            ptrdiff_t plane_floats, struct conv_taps *t)
 {
     ptrdiff_t tap = (ptrdiff_t)c->cin * c->cout;
-    struct conv_taps forward = {.ins = c->cin, .outs = c->cout, .in_step = c->cout, .out_step = 1,
-                                .tap_step = tap, .plane_floats = kernel_plane(c)};
-    struct conv_taps data = {.ins = c->cout, .outs = c->cin, .in_step = 1, .out_step = c->cout,
-                             .tap_step = -tap, .plane_floats = kernel_plane(c)};
 
-    if (pass == CONV_FORWARD)
-        c->transforms->kernels(&forward, w, packed);
-    else
-        c->transforms->kernels(&data, w + (TAPS - 1) * tap, packed);
+    if (pass == CONV_FORWARD) {
+        *t = (struct conv_taps){.ins = c->cin, .outs = c->cout, .in_step = c->cout, .out_step = 1,
+                                .tap_step = tap, .plane_floats = plane_floats};
+        return w;
+    }
+    *t = (struct conv_taps){.ins = c->cout, .outs = c->cin, .in_step = 1, .out_step = c->cout,
+                            .tap_step = -tap, .plane_floats = plane_floats};
+    return w + (TAPS - 1) * tap;
+}
+
+static void pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed)
+{
+    struct conv_taps t;
+
+    w = taps_of(c, pass, w, kernel_plane(c, 1), &t);
+    c->transforms->kernels(&t, w, packed);
 }
 
 /* The tiles of an image with `channels`, rows of row_floats; a chunk starts at `first`. */
@@ -138,19 +161,20 @@ static struct conv_windows product_of(int tiles, int ins, int outs)
 }
 
 /* y (h, w, outs) from the padded image x (h + 2, w + 2, ins). */
-static void convolve(const struct conv *c, int ins, int outs, const float *x, const float *u,
-                     float *y, float *scratch)
+static void convolve(const struct conv *c, struct arithmetic a, int ins, int outs, const float *x,
+                     const float *u, float *y, float *scratch)
 {
+    ptrdiff_t u_plane = kernel_plane(c, a.channels_per_float);
     float *v = scratch, *m = scratch + POINTS * chunk_plane(c, ins);
 
     for (int first = 0; first < tile_count(c); first += chunk_tiles(c)) {
         struct conv_tiles in = tiles_of(c, ins, (c->w + 2) * ins, first);
         struct conv_tiles out = tiles_of(c, outs, c->w * outs, first);
-        struct conv_windows product = product_of(in.count, ins, outs);
-        c->transforms->input(&in, x, v);
+        struct conv_windows product = product_of(in.count, ins / a.channels_per_float, outs);
+        a.input(&in, x, v);
         for (int p = 0; p < POINTS; p++)
-            c->kernels->sum(&product, v + p * in.plane_floats, u + p * kernel_plane(c),
-                            m + p * out.plane_floats);
+            a.kernels->sum(&product, v + p * in.plane_floats, u + p * u_plane,
+                           m + p * out.plane_floats);
         c->transforms->output(&out, m, y);
     }
 }
@@ -158,13 +182,13 @@ static void convolve(const struct conv *c, int ins, int outs, const float *x, co
 static void forward(const struct conv *c, const float *xpad, const float *packed, float *y,
                     float *scratch)
 {
-    convolve(c, c->cin, c->cout, xpad, packed, y, scratch);
+    convolve(c, fp32_of(c), c->cin, c->cout, xpad, packed, y, scratch);
 }
 
 static void backward_data(const struct conv *c, const float *dypad, const float *packed,
                           float *dx, float *scratch)
 {
-    convolve(c, c->cout, c->cin, dypad, packed, dx, scratch);
+    convolve(c, fp32_of(c), c->cout, c->cin, dypad, packed, dx, scratch);
 }
 
 static void backward_weights(const struct conv *c, const float *xpad, const float *dypad,
@@ -181,14 +205,14 @@ static void backward_weights(const struct conv *c, const float *xpad, const floa
         c->transforms->gradient(&out, dypad + row + c->cout, g);
         for (int p = 0; p < POINTS; p++)
             c->kernels->sum_weights(&product, v + p * in.plane_floats, g + p * out.plane_floats,
-                                    sums + p * kernel_plane(c));
+                                    sums + p * kernel_plane(c, 1));
     }
 }
 
 static void finish_weights(const struct conv *c, float *sums, float *dw)
 {
-    c->transforms->weights((ptrdiff_t)c->cin * c->cout, sums, kernel_plane(c), dw);
-    memset(sums, 0, kernel_floats(c) * sizeof *sums);
+    c->transforms->weights((ptrdiff_t)c->cin * c->cout, sums, kernel_plane(c, 1), dw);
+    memset(sums, 0, sums_floats(c) * sizeof *sums);
 }
 
 const struct conv_method conv_winograd = {
@@ -198,7 +222,67 @@ const struct conv_method conv_winograd = {
     .pack = pack,
     .forward = forward,
     .backward_data = backward_data,
-    .sums_floats = kernel_floats,
+    .sums_floats = sums_floats,
     .backward_weights = backward_weights,
     .finish_weights = finish_weights,
 };
+
+#if defined(__x86_64__)
+/* ---- with the products in bf16: forward and data gradient ---- */
+
+static const struct arithmetic bf16 = {2, &conv_kernels_bf16, conv_winograd_input_bf16};
+
+static bool bf16_fits(const struct conv *c, enum conv_pass pass)
+{
+    return pass != CONV_BACKWARD_WEIGHTS && fits(c, pass) &&
+           c->kernels == &conv_kernels_avx512 &&
+           conv_precision_available(CONV_BF16, CONV_ISA_AVX512);
+}
+
+static size_t bf16_packed_floats(const struct conv *c, enum conv_pass pass)
+{
+    (void)pass;
+    return POINTS * (size_t)kernel_plane(c, bf16.channels_per_float);
+}
+
+/* Two inputs of a block of outputs at a time: in fp32, then as words. */
+static void bf16_pack(const struct conv *c, enum conv_pass pass, const float *w, float *packed)
+{
+    enum { MOST_OUTS = 32, PAIR = 2 * MOST_OUTS };
+    float pair[POINTS * PAIR] __attribute__((aligned(64)));
+    ptrdiff_t u_plane = kernel_plane(c, bf16.channels_per_float);
+    struct conv_taps all, part;
+
+    w = taps_of(c, pass, w, PAIR, &all);
+    part = all;
+    part.ins = 2;
+    part.outs = conv_block_outs(conv_kernels_bf16.lanes, all.outs);
+    for (int o = 0; o < all.outs; o += part.outs)
+        for (int i = 0; i < all.ins; i += 2, packed += part.outs) {
+            c->transforms->kernels(&part, w + o * all.out_step + i * all.in_step, pair);
+            for (int p = 0; p < POINTS; p++)
+                conv_bf16_zip(pair + p * PAIR, 2, part.outs, 2, 1, packed + p * u_plane);
+        }
+}
+
+static void bf16_forward(const struct conv *c, const float *xpad, const float *packed, float *y,
+                         float *scratch)
+{
+    convolve(c, bf16, c->cin, c->cout, xpad, packed, y, scratch);
+}
+
+static void bf16_backward_data(const struct conv *c, const float *dypad, const float *packed,
+                               float *dx, float *scratch)
+{
+    convolve(c, bf16, c->cout, c->cin, dypad, packed, dx, scratch);
+}
+
+const struct conv_method conv_winograd_bf16 = {
+    .fits = bf16_fits,
+    .packed_floats = bf16_packed_floats,
+    .scratch_floats = scratch_floats,
+    .pack = bf16_pack,
+    .forward = bf16_forward,
+    .backward_data = bf16_backward_data,
+};
+#endif

@@ -43,6 +43,8 @@ static const struct option options[] = {
     {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
     {"teachers_per_image", OPTION_INT, FIELD(learner.teachers_per_image), 0, MODEL_MAX_STEPS,
      {NULL}},
+    {"teachers_precision", OPTION_CHOICE, FIELD(learner.teachers_precision), 0, 1,
+     {"fastest", "fp32"}},
     {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 2,
      {"head", "prototypes", "discriminant"}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},

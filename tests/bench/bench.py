@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """The engine's speed beside PyTorch's on the same cores: `make bench`.
 
-Ours and the peer run in turn, never at once, ROUNDS times; figures are medians over the rounds.
+Ours and the peer run in turn, never at once, ROUNDS times; figures are medians over the rounds, and
+so are ratios: each is taken of neighbours in one round, as the machine's speed drifts.
 Without Debian's python3-torch the peer's columns stay empty. Writes build/bench.json: ratios are
 ours / peer (train_ratio, infer_ratio: images/s; batch1_ratio: milliseconds; rss_ratio: peak memory
 above the loaded libraries), or, for teachers*_ratio, a training step with that many teachers over
@@ -70,8 +71,13 @@ class Bench:
         return statistics.median(values) if values else None
 
     def ratio(self, a, b, key="images_per_s"):
-        x, y = self.median(a, key), self.median(b, key)
-        return x / y if x is not None and y else None
+        return self.ratio_of(lambda sample: sample.get(key), a, b)
+
+    def ratio_of(self, value, a, b):
+        """Median over the rounds of value(sample of a) / value(sample of b), or None."""
+        pairs = [(value(x), value(y)) for x, y in zip(self.samples.get(a, []), self.samples.get(b, []))]
+        ratios = [x / y for x, y in pairs if x is not None and y]
+        return statistics.median(ratios) if ratios else None
 
 
 def busy_process():
@@ -105,9 +111,9 @@ def one_round(b):
 
 def teacher_ratio(b, count):
     """Seconds of a step of TEACHER_EPOCHS epochs of 5,000 images, fixed costs included."""
-    def step(name):
-        return TEACHER_EPOCHS * 5000 / b.median(name) + b.median(name, "overhead_s")
-    return step(f"teachers {count}") / step("teachers 0")
+    def step(sample):
+        return TEACHER_EPOCHS * 5000 / sample["images_per_s"] + sample["overhead_s"]
+    return b.ratio_of(step, f"teachers {count}", "teachers 0")
 
 
 def request(url, body=None, method=None, headers=None):

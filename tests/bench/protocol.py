@@ -40,6 +40,7 @@ ABLATION = {
     "all, aux on": {**M2KD, **PROTOTYPES},
     "discriminant": {**M2KD, **DISCRIMINANT},
     "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
+    "teachers in fp32": {**M2KD, **PROTOTYPES, "teachers_precision": "fp32"},
     "bf16": {**M2KD, **PROTOTYPES, "precision": "bf16"},
     "lambda 0.25": {**M2KD, **PROTOTYPES, "lambda": 0.25},
     "lambda 4": {**M2KD, **PROTOTYPES, "lambda": 4},

@@ -4,8 +4,10 @@
  * and strides; both gradients against finite differences of the forward pass; the same inputs
  * give the same bits; images add up in a weight gradient; what conv_init chooses.
  *
- * The bf16 algorithm is held to the same small error against plain loops over operands rounded
- * here, one by one: it must round exactly so, and must round nothing else.
+ * The direct bf16 algorithm is held to the same small error against plain loops over operands
+ * rounded here, one by one: it must round exactly so, and must round nothing else. Winograd's
+ * rounds values that the plain loops do not have: it is held to what these roundings add up to
+ * (1.1 % in a model of it in double precision, a little more at edges).
  *
  * Buffers have exactly the documented sizes, so that the address sanitizer sees an overrun, and
  * start as NaN wherever the documentation promises nothing.
@@ -196,25 +198,42 @@ static void sums_add(struct sums *s, size_t i, double a, double b)
     s->magnitude[i] += fabs(a * b);
 }
 
+/* Of one value, in units of its sum of magnitudes; of all together, in units of their size. */
+struct tolerance {
+    double one, all;
+};
+
+static struct tolerance tolerance_of(enum conv_algorithm algorithm)
+{
+    switch (algorithm) {
+    case CONV_ALGORITHM_WINOGRAD:
+        return (struct tolerance){1e-5, 2e-6};
+    case CONV_ALGORITHM_WINOGRAD_BF16:
+        return (struct tolerance){3e-2, 1.6e-2};
+    default:
+        return (struct tolerance){4e-6, 2e-6};
+    }
+}
+
 static void sums_check_and_free(struct sums *s, const float *got, size_t count, double start,
                                 enum conv_pass pass, const struct problem *p)
 {
     const struct conv *c = &p->c;
     const char *algorithm = conv_algorithm_name(c->algorithms[pass]);
-    double bound = c->algorithms[pass] == CONV_ALGORITHM_WINOGRAD ? 1e-5 : 4e-6;
+    struct tolerance t = tolerance_of(c->algorithms[pass]);
     double errors = 0.0, values = 0.0;
 
     for (size_t i = 0; i < count; i++) {
         double want = s->value[i] + start;
         double error = fabs((double)got[i] - want);
-        if (!(error <= bound * (s->magnitude[i] + fabs(start))))
+        if (!(error <= t.one * (s->magnitude[i] + fabs(start))))
             fail_msg("pass %d [%zu] is %g, not %g: %dx%d, %d to %d channels, k %d, stride %d, %s",
                      (int)pass, i, (double)got[i], want, c->h, c->w, c->cin, c->cout, c->k,
                      c->stride, algorithm);
         errors += error * error;
         values += want * want;
     }
-    if (!(sqrt(errors) <= 2e-6 * sqrt(values)))
+    if (!(sqrt(errors) <= t.all * sqrt(values)))
         fail_msg("pass %d has errors of %g: %dx%d, %d to %d channels, %s", (int)pass,
                  sqrt(errors / values), c->h, c->w, c->cin, c->cout, algorithm);
     free(s->value);
@@ -375,7 +394,8 @@ static void gradients_are_finite_differences(void **state)
             for (enum conv_algorithm a = 0; a < CONV_ALGORITHM_COUNT; a++) {
                 struct problem p;
                 struct conv c;
-                if (a == CONV_ALGORITHM_BF16 || !conv_make(&c, &shapes[i], isa, a))
+                if (a == CONV_ALGORITHM_BF16 || a == CONV_ALGORITHM_WINOGRAD_BF16 ||
+                    !conv_make(&c, &shapes[i], isa, a))
                     continue;
                 problem_init(&p, &c);
                 problem_run(&p);
@@ -469,6 +489,8 @@ static void shape_and_precision_choose_the_algorithms(void **state)
                                                  CONV_ALGORITHM_DIRECT};
     static const enum conv_algorithm bf16[] = {CONV_ALGORITHM_BF16, CONV_ALGORITHM_BF16,
                                                CONV_ALGORITHM_BF16};
+    static const enum conv_algorithm winograd_bf16[] = {
+        CONV_ALGORITHM_WINOGRAD_BF16, CONV_ALGORITHM_WINOGRAD_BF16, CONV_ALGORITHM_WINOGRAD};
     struct conv c;
     (void)state;
 
@@ -491,7 +513,8 @@ static void shape_and_precision_choose_the_algorithms(void **state)
     algorithms_check(&stem, CONV_BF16, first);
     algorithms_check(&halving, CONV_BF16, bf16);
     algorithms_check(&small, CONV_BF16, bf16);
-    algorithms_check(&inner[0], CONV_BF16, winograd);
+    algorithms_check(&inner[0], CONV_BF16, winograd_bf16);
+    algorithms_check(&many, CONV_BF16, winograd_bf16);
 }
 
 static void misuse_is_refused(void **state)
