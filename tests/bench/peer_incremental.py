@@ -21,37 +21,18 @@ from torch import nn
 import protocol
 from datasets import Cifar100
 from incremental import machine, write
+from peer_network import network
 
 HERE = pathlib.Path(__file__).resolve().parent
 LR, LR_LATER, MOMENTUM, WEIGHT_DECAY, PAD = 0.1, 0.5, 0.9, 5e-4, 4  # the daemon's defaults
 
 
-class Block(nn.Module):
-    """Two convolutions and a shortcut without weights."""
-
-    def __init__(self, cin, cout):
-        super().__init__()
-        self.stride, self.more = (1, 0) if cin == cout else (2, cout - cin)
-        self.body = nn.Sequential(
-            nn.Conv2d(cin, cout, 3, self.stride, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(),
-            nn.Conv2d(cout, cout, 3, 1, 1, bias=False), nn.BatchNorm2d(cout))
-
-    def forward(self, x):
-        shortcut = x[:, :, ::self.stride, ::self.stride]
-        before = self.more // 2
-        return F.relu(self.body(x) + F.pad(shortcut, (0, 0, 0, 0, before, self.more - before)))
-
-
-def network(depth, classes):
-    blocks = (depth - 2) // 6
-    widths = [16] + [w for w in (16, 32, 64) for _ in range(blocks)]
-    net = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-                        *(Block(a, b) for a, b in zip(widths, widths[1:])),
-                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
+def initial_network(depth, classes):
+    net = network(depth, classes=classes)
     for m in net.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-    return net.to(memory_format=torch.channels_last)
+    return net
 
 
 def images(records, classes, order):
@@ -109,7 +90,7 @@ def run(profile, seed, data, threads):
     order = [c for step in plan.steps for c in step]
     torch.manual_seed(seed)
     rng = numpy.random.default_rng(seed)
-    net = network(p.network["depth"], p.classes)
+    net = initial_network(p.network["depth"], p.classes)
     matrix, total, seconds, steps = [], [], 0, []
     for number, classes in enumerate(plan.steps):
         x, y = images(data.records("train"), classes, order)
