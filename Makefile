@@ -47,7 +47,7 @@ help:
 	@echo 'make demo           installs what is missing, builds, and watches a daemon learn ten classes in five steps'
 	@echo 'make demo-ablation  the same steps under {finetune, m2kd} x {head, prototypes, discriminant}: what each part is worth'
 	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
-	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers, and check-web'
+	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers, the long ones, and check-web'
 	@echo 'make check-web      the dashboard in Chromium against a real daemon; pictures in build/screens'
 	@echo 'make bench          the engine beside PyTorch on the same cores: training, inference, memory, teachers, start'
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
@@ -149,7 +149,7 @@ check-long:
 	$(AGAIN) SAN=address all unit fuzz || $(NO_BUILD)
 	$(AGAIN) SAN=thread unit || $(NO_BUILD)
 	@tests/run.sh unit:build/address fuzz:build/address api:build/address threads:build/thread \
-	    web:$(BUILD)
+	    long:$(BUILD) web:$(BUILD)
 
 check-web:
 	@tests/install.sh long

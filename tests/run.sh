@@ -4,6 +4,7 @@
 #   unit:BUILD    the cmocka programs made from tests/unit, in BUILD
 #   threads:BUILD those of them that run more than one thread, for the thread sanitizer
 #   api:BUILD     the pytest files of tests/api, each against BUILD/accreted
+#   long:BUILD    those of tests/api that take long: tests/api/long_*.py
 #   web:BUILD     those of tests/web: the dashboard of BUILD/accreted in Chromium
 #   fuzz:BUILD    the fuzz targets over their seed files
 #   check:BUILD   the scripts tests/check_*.sh, each counting as one test
@@ -90,16 +91,18 @@ run_programs() { # BUILD SOURCE...
     done
 }
 
-run_api() { run_pytest api "$1"; }
+run_api() { run_pytest api test "$1"; }
 
-run_web() { run_pytest web "$1"; }
+run_long() { run_pytest api long "$1"; }
 
-run_pytest() { # FOLDER BUILD
+run_web() { run_pytest web test "$1"; }
+
+run_pytest() { # FOLDER PREFIX BUILD
     local file name
-    for file in tests/"$1"/test_*.py; do
+    for file in tests/"$1"/"$2"_*.py; do
         name=$(basename "$file" .py)
-        run tally_pytest "$2 $1 $name" "$2/logs/$1/$name.log" \
-            env ACCRETED="$PWD/$2/accreted" /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no "$file"
+        run tally_pytest "$3 $1 $name" "$3/logs/$1/$name.log" \
+            env ACCRETED="$PWD/$3/accreted" /usr/bin/python3 -m pytest -q -p no:cacheprovider --color=no "$file"
     done
 }
 
@@ -124,9 +127,9 @@ shopt -s nullglob
 [ $# -gt 0 ] || set -- none
 for suite in "$@"; do
     case $suite in
-        unit:?* | threads:?* | api:?* | web:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
+        unit:?* | threads:?* | api:?* | long:?* | web:?* | fuzz:?* | check:?*) "run_${suite%%:*}" "${suite#*:}" ;;
         *)
-            echo "usage: tests/run.sh unit|threads|api|web|fuzz|check:BUILD ..." >&2
+            echo "usage: tests/run.sh unit|threads|api|long|web|fuzz|check:BUILD ..." >&2
             exit 2
             ;;
     esac

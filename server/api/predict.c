@@ -256,7 +256,7 @@ static bool find_parts(struct request *req, const char *content_type, const void
     struct multipart reader;
     struct multipart_part part;
     int found = 0, more = 1;
-    int rc = multipart_init(&reader, content_type, body, body_bytes);
+    int rc = multipart_init(&reader, content_type, span_of_memory(body, body_bytes));
     while (rc == 0 && (more = multipart_next(&reader, &part)) == 1) {
         if (strcmp(part.name, "image") != 0 || found++ >= PREDICTOR_BATCH)
             continue;

@@ -215,7 +215,7 @@ static void digest_pixels(const struct pack_image *image, const uint8_t *pixels,
 static int take(struct builder *b, const char *file, const struct pack_image *stored,
                 const uint8_t *pixels)
 {
-    struct builder_record record = {.class = stored->label, .test = b->req->test_split};
+    struct builder_record record = {.class = (int16_t)stored->label, .test = b->req->test_split};
     digest_pixels(stored, pixels, record.digest);
     int err = reserve(b);
     if (err != 0)

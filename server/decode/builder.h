@@ -17,7 +17,7 @@ enum { DIGEST_BYTES = 32, BUILDER_PATH_BYTES = 4352 };
 
 struct builder_record {
     uint8_t digest[DIGEST_BYTES]; /* BLAKE2b-256 of size and pixels */
-    int class;
+    int16_t class;
     bool test;
 };
 

@@ -45,18 +45,18 @@ static bool tar_begins(const uint8_t block[TAR_BLOCK])
     return digits[spaces] >= '0' && digits[spaces] <= '7' && strtol(digits, NULL, 8) == sum;
 }
 
-static int unpacked_size(const void *data, size_t size_bytes, bool *is_tar, uint64_t *size)
+static int unpacked_size(struct span body, bool *is_tar, uint64_t *size)
 {
     uint8_t block[1 << 14];
     struct unpack *u;
     size_t got;
     const char *why;
-    if (unpack_sniff(data, size_bytes) == UNPACK_PLAIN) {
-        *is_tar = size_bytes >= TAR_BLOCK && tar_begins(data);
-        *size = size_bytes;
+    if (unpack_sniff(body.data, body.size_bytes) == UNPACK_PLAIN) {
+        *is_tar = body.size_bytes >= TAR_BLOCK && tar_begins(body.data);
+        *size = body.size_bytes;
         return 0;
     }
-    int err = unpack_new(&u, data, size_bytes);
+    int err = unpack_new(&u, body);
     if (err != 0)
         return err;
     *size = 0;
@@ -70,13 +70,13 @@ static int unpacked_size(const void *data, size_t size_bytes, bool *is_tar, uint
     return err;
 }
 
-int cifar_detect(const void *data, size_t size_bytes, enum cifar_format *out, bool *ambiguous)
+int cifar_detect(struct span body, enum cifar_format *out, bool *ambiguous)
 {
     uint64_t size = 0;
     bool is_tar = false;
     *out = CIFAR_NONE;
     *ambiguous = false;
-    int err = unpacked_size(data, size_bytes, &is_tar, &size);
+    int err = unpacked_size(body, &is_tar, &size);
     if (err == ERR_NOMEM)
         return err;
     if (err != 0 || is_tar || size == 0)
@@ -92,10 +92,10 @@ int cifar_detect(const void *data, size_t size_bytes, enum cifar_format *out, bo
 
 /* ---- records ---- */
 
-int cifar_new(struct cifar **out, enum cifar_format format, const void *data, size_t size_bytes)
+int cifar_new(struct cifar **out, enum cifar_format format, struct span body)
 {
     struct cifar *c = calloc(1, sizeof *c);
-    int err = c ? unpack_new(&c->stream, data, size_bytes) : ERR_NOMEM;
+    int err = c ? unpack_new(&c->stream, body) : ERR_NOMEM;
     if (err != 0) {
         free(c);
         return err;
@@ -153,14 +153,14 @@ int cifar_next(struct cifar *c, const uint8_t **pixels, int *label, const char *
     return 1;
 }
 
-int cifar_values(enum cifar_format format, const void *data, size_t size_bytes, bool present[256])
+int cifar_values(enum cifar_format format, struct span body, bool present[256])
 {
     struct cifar *c;
     const uint8_t *pixels;
     const char *why;
     int label, got;
     memset(present, 0, 256 * sizeof *present);
-    int err = cifar_new(&c, format, data, size_bytes);
+    int err = cifar_new(&c, format, body);
     if (err != 0)
         return err;
     while ((got = cifar_next(c, &pixels, &label, &why)) > 0)

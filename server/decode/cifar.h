@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/span.h"
+
 enum { CIFAR_SIDE = 32, CIFAR_CHANNELS = 3, CIFAR_PIXEL_BYTES = 3 * 32 * 32 };
 
 enum cifar_format { CIFAR_NONE, CIFAR_10, CIFAR_100 };
@@ -20,12 +22,12 @@ enum cifar_format { CIFAR_NONE, CIFAR_10, CIFAR_100 };
 /* What the unpacked bytes may be by their number: one of the two, CIFAR_NONE for neither. Both fit
  * (a multiple of 3073 * 3074 bytes): *ambiguous. Also CIFAR_NONE for what begins as a tar archive
  * or does not unpack. Reads what is compressed to its end. ERR_NOMEM. */
-int cifar_detect(const void *data, size_t size_bytes, enum cifar_format *out, bool *ambiguous);
+int cifar_detect(struct span body, enum cifar_format *out, bool *ambiguous);
 
 struct cifar;
 
-/* `data` is borrowed until cifar_free. ERR_NOMEM. */
-int cifar_new(struct cifar **out, enum cifar_format format, const void *data, size_t size_bytes);
+/* The body is borrowed until cifar_free. ERR_NOMEM. */
+int cifar_new(struct cifar **out, enum cifar_format format, struct span body);
 void cifar_free(struct cifar *c); /* NULL is fine */
 
 /* The next image (32, 32, 3), borrowed until the next call, and its label. Returns 1; 0 after the
@@ -34,6 +36,6 @@ int cifar_next(struct cifar *c, const uint8_t **pixels, int *label, const char *
 
 /* Which labels occur, ahead of cifar_new: *present has 256 entries. ERR_NOMEM; a damaged file only
  * shows fewer. */
-int cifar_values(enum cifar_format format, const void *data, size_t size_bytes, bool present[256]);
+int cifar_values(enum cifar_format format, struct span body, bool present[256]);
 
 #endif

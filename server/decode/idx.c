@@ -3,41 +3,47 @@
  */
 #include "server/decode/idx.h"
 
-#include <archive.h>
 #include <archive_entry.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/err.h"
+#include "server/decode/archive_span.h"
 
 static const uint8_t images_magic[4] = {0, 0, 8, 3}, labels_magic[4] = {0, 0, 8, 1};
 
+struct stream {
+    struct archive *archive;
+    struct archive_span source;
+};
+
 struct idx {
-    struct archive *images, *labels;
+    struct stream images, labels;
     int count, height, width;
     int next;
     uint8_t *pixels; /* the current image */
 };
 
-static int stream_open(struct archive **out, const void *data, size_t size_bytes)
+static int stream_open(struct stream *s, struct span file)
 {
     struct archive_entry *entry;
-    *out = archive_read_new();
-    if (!*out || archive_read_support_filter_gzip(*out) != ARCHIVE_OK ||
-        archive_read_support_format_raw(*out) != ARCHIVE_OK)
+    struct archive *archive = archive_read_new();
+    *s = (struct stream){.archive = archive, .source.span = file};
+    if (!archive || archive_read_support_filter_gzip(archive) != ARCHIVE_OK ||
+        archive_read_support_format_raw(archive) != ARCHIVE_OK)
         return ERR_NOMEM;
-    if (archive_read_open_memory(*out, data, size_bytes) != ARCHIVE_OK ||
-        archive_read_next_header(*out, &entry) != ARCHIVE_OK)
+    if (archive_span_open(archive, &s->source) != ARCHIVE_OK ||
+        archive_read_next_header(archive, &entry) != ARCHIVE_OK)
         return ERR_FORMAT;
     return 0;
 }
 
 /* Exactly `bytes`, or ERR_FORMAT. */
-static int stream_get(struct archive *stream, void *to, size_t bytes)
+static int stream_get(struct stream *stream, void *to, size_t bytes)
 {
     size_t have = 0;
     while (have < bytes) {
-        la_ssize_t got = archive_read_data(stream, (uint8_t *)to + have, bytes - have);
+        la_ssize_t got = archive_read_data(stream->archive, (uint8_t *)to + have, bytes - have);
         if (got <= 0)
             return ERR_FORMAT;
         have += (size_t)got;
@@ -46,19 +52,19 @@ static int stream_get(struct archive *stream, void *to, size_t bytes)
 }
 
 /* Whether the stream ends here. */
-static int stream_end(struct archive *stream)
+static int stream_end(struct stream *stream)
 {
     uint8_t byte;
-    return archive_read_data(stream, &byte, 1) == 0 ? 0 : ERR_FORMAT;
+    return archive_read_data(stream->archive, &byte, 1) == 0 ? 0 : ERR_FORMAT;
 }
 
 /* libarchive passes over what follows a gzip stream: the file's last four bytes must be the
  * stream's own length. */
-static int check_gzip_length(const uint8_t *data, size_t size_bytes, uint64_t expected)
+static int check_gzip_length(const struct span *file, uint64_t expected)
 {
-    if (size_bytes < 18 || data[0] != 0x1f || data[1] != 0x8b)
+    if (file->size_bytes < 18 || file->data[0] != 0x1f || file->data[1] != 0x8b)
         return 0;
-    const uint8_t *end = data + size_bytes;
+    const uint8_t *end = file->data + file->size_bytes;
     uint32_t length = (uint32_t)end[-1] << 24 | (uint32_t)end[-2] << 16 | (uint32_t)end[-3] << 8 |
                       end[-4];
     return length == (uint32_t)expected ? 0 : ERR_FORMAT;
@@ -73,11 +79,11 @@ static int read_headers(struct idx *x, const char **why)
 {
     uint8_t image_header[16], label_header[8];
     *why = "images: not an IDX file of unsigned bytes in 3 dimensions (magic 00000803)";
-    if (stream_get(x->images, image_header, sizeof image_header) != 0 ||
+    if (stream_get(&x->images, image_header, sizeof image_header) != 0 ||
         memcmp(image_header, images_magic, sizeof images_magic) != 0)
         return ERR_FORMAT;
     *why = "labels: not an IDX file of unsigned bytes in 1 dimension (magic 00000801)";
-    if (stream_get(x->labels, label_header, sizeof label_header) != 0 ||
+    if (stream_get(&x->labels, label_header, sizeof label_header) != 0 ||
         memcmp(label_header, labels_magic, sizeof labels_magic) != 0)
         return ERR_FORMAT;
     uint32_t count = big_endian(image_header + 4);
@@ -95,34 +101,32 @@ static int read_headers(struct idx *x, const char **why)
     return 0;
 }
 
-static int check_lengths(const struct idx *x, const void *images, size_t images_bytes,
-                         const void *labels, size_t labels_bytes, const char **why)
+static int check_lengths(const struct idx *x, const char **why)
 {
     uint64_t count = (uint64_t)x->count;
     *why = "images: the gzip stream's length does not fit its header";
-    if (check_gzip_length(images, images_bytes,
+    if (check_gzip_length(&x->images.source.span,
                           16 + count * (uint64_t)x->height * (uint64_t)x->width) != 0)
         return ERR_FORMAT;
     *why = "labels: the gzip stream's length does not fit its header";
-    return check_gzip_length(labels, labels_bytes, 8 + count);
+    return check_gzip_length(&x->labels.source.span, 8 + count);
 }
 
-int idx_new(struct idx **out, const void *images, size_t images_bytes, const void *labels,
-            size_t labels_bytes, const char **why)
+int idx_new(struct idx **out, struct span images, struct span labels, const char **why)
 {
     struct idx *x = calloc(1, sizeof *x);
     if (!x)
         return ERR_NOMEM;
     *why = "images: empty or damaged";
-    int err = stream_open(&x->images, images, images_bytes);
+    int err = stream_open(&x->images, images);
     if (err == 0) {
         *why = "labels: empty or damaged";
-        err = stream_open(&x->labels, labels, labels_bytes);
+        err = stream_open(&x->labels, labels);
     }
     if (err == 0)
         err = read_headers(x, why);
     if (err == 0)
-        err = check_lengths(x, images, images_bytes, labels, labels_bytes, why);
+        err = check_lengths(x, why);
     if (err == 0 && !(x->pixels = malloc((size_t)x->height * (size_t)x->width)))
         err = ERR_NOMEM;
     if (err != 0)
@@ -136,26 +140,26 @@ void idx_free(struct idx *x)
 {
     if (!x)
         return;
-    archive_read_free(x->images);
-    archive_read_free(x->labels);
+    archive_read_free(x->images.archive);
+    archive_read_free(x->labels.archive);
     free(x->pixels);
     free(x);
 }
 
-int idx_values(const void *labels, size_t labels_bytes, bool present[256])
+int idx_values(struct span labels, bool present[256])
 {
-    struct archive *stream;
+    struct stream stream;
     uint8_t block[4096];
     la_ssize_t got = 0;
     memset(present, 0, 256 * sizeof *present);
-    int err = stream_open(&stream, labels, labels_bytes);
+    int err = stream_open(&stream, labels);
     if (err == 0)
-        err = stream_get(stream, block, 8); /* the header */
-    while (err == 0 && (got = archive_read_data(stream, block, sizeof block)) > 0) {
+        err = stream_get(&stream, block, 8); /* the header */
+    while (err == 0 && (got = archive_read_data(stream.archive, block, sizeof block)) > 0) {
         for (la_ssize_t i = 0; i < got; i++)
             present[block[i]] = true;
     }
-    archive_read_free(stream);
+    archive_read_free(stream.archive);
     return err == ERR_NOMEM ? err : 0;
 }
 
@@ -178,17 +182,17 @@ int idx_next(struct idx *x, const uint8_t **pixels, int *label, const char **why
 {
     if (x->next == x->count) {
         *why = "images: damaged, or longer than its header says";
-        if (stream_end(x->images) != 0)
+        if (stream_end(&x->images) != 0)
             return ERR_FORMAT;
         *why = "labels: damaged, or longer than its header says";
-        return stream_end(x->labels);
+        return stream_end(&x->labels);
     }
     uint8_t value;
     *why = "images: damaged, or shorter than its header says";
-    if (stream_get(x->images, x->pixels, (size_t)x->height * (size_t)x->width) != 0)
+    if (stream_get(&x->images, x->pixels, (size_t)x->height * (size_t)x->width) != 0)
         return ERR_FORMAT;
     *why = "labels: damaged, or shorter than its header says";
-    if (stream_get(x->labels, &value, 1) != 0)
+    if (stream_get(&x->labels, &value, 1) != 0)
         return ERR_FORMAT;
     x->next++;
     *pixels = x->pixels;

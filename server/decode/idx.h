@@ -13,19 +13,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/span.h"
+
 enum { IDX_MAX_IMAGES = 1000000, IDX_MAX_SIDE = 1024 };
 
 struct idx;
 
 /* Both ranges are borrowed until idx_free. Errors: ERR_NOMEM; ERR_FORMAT, then *why says what is
  * wrong (static text). */
-int idx_new(struct idx **out, const void *images, size_t images_bytes, const void *labels,
-            size_t labels_bytes, const char **why);
+int idx_new(struct idx **out, struct span images, struct span labels, const char **why);
 void idx_free(struct idx *x); /* NULL is fine */
 
 /* Which label values occur, ahead of idx_new: *present has 256 entries. ERR_NOMEM; a damaged file
  * only shows fewer. */
-int idx_values(const void *labels, size_t labels_bytes, bool present[256]);
+int idx_values(struct span labels, bool present[256]);
 
 int idx_count(const struct idx *x);
 int idx_height(const struct idx *x);

@@ -22,17 +22,18 @@
 #include "server/decode/multipart.h"
 #include "server/decode/selection.h"
 #include "server/decode/tarball.h"
+#include "server/span.h"
 
 struct upload {
     const struct ingest_request *req;
     struct ingest_error *error;
     struct builder *builder;
-    const uint8_t *body; /* the spool, mapped */
+    struct span body; /* the spool, mapped */
 };
 
 /* ---- the spool ---- */
 
-static int map_spool(const struct ingest_request *req, const uint8_t **body,
+static int map_spool(const struct ingest_request *req, struct span *body,
                      struct ingest_error *error)
 {
     if (req->spool_bytes == 0)
@@ -47,13 +48,13 @@ static int map_spool(const struct ingest_request *req, const uint8_t **body,
     if (map == MAP_FAILED)
         return ingest_fail(error, errno == ENOMEM ? ERR_NOMEM : ERR_IO);
     madvise(map, req->spool_bytes, MADV_SEQUENTIAL);
-    *body = map;
+    *body = (struct span){.data = map, .size_bytes = req->spool_bytes, .mapped = true};
     return 0;
 }
 
-static void unmap_spool(const struct ingest_request *req, const uint8_t *body)
+static void unmap_spool(struct span body)
 {
-    munmap((void *)(uintptr_t)body, req->spool_bytes);
+    munmap((void *)(uintptr_t)body.data, body.size_bytes);
 }
 
 static void hash_text(crypto_generichash_state *state, const char *text)
@@ -64,10 +65,20 @@ static void hash_text(crypto_generichash_state *state, const char *text)
         crypto_generichash_update(state, (const uint8_t *)text, strlen(text) + 1);
 }
 
+static void hash_span(crypto_generichash_state *state, struct span body)
+{
+    for (size_t at = 0, bytes; at < body.size_bytes; at += bytes) {
+        size_t left = body.size_bytes - at;
+        bytes = left < SPAN_STEP_BYTES ? left : SPAN_STEP_BYTES;
+        crypto_generichash_update(state, body.data + at, bytes);
+        span_passed(&body, body.data + at + bytes);
+    }
+}
+
 int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTES],
                        struct ingest_error *error)
 {
-    const uint8_t *body;
+    struct span body;
     int err = map_spool(req, &body, error);
     if (err != 0)
         return err;
@@ -80,10 +91,10 @@ int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTE
     hash_text(&state, holdout);
     hash_text(&state, req->classes);
     hash_text(&state, req->names);
-    crypto_generichash_update(&state, body, req->spool_bytes);
+    hash_span(&state, body);
     crypto_generichash_final(&state, digest, sizeof digest);
     sodium_bin2hex(hash, HASH_HEX_BYTES, digest, sizeof digest);
-    unmap_spool(req, body);
+    unmap_spool(body);
     return 0;
 }
 
@@ -155,7 +166,7 @@ static int read_tar(struct upload *u)
     if (err != 0)
         return err;
     u->error->code[0] = '\0';
-    err = tarball_read(u->body, u->req->spool_bytes, u->req->max_image_bytes, take_entry, u, &why);
+    err = tarball_read(u->body, u->req->max_image_bytes, take_entry, u, &why);
     if (err == ERR_FORMAT && why.detail[0] != '\0')
         return ingest_refuse(
             u->error, why.unknown ? 415 : 422, "bad_archive",
@@ -212,8 +223,7 @@ static int take_idx_images(struct upload *u, struct idx *x, struct selection *s,
     return err;
 }
 
-static int read_idx(struct upload *u, const struct multipart_part *images,
-                    const struct multipart_part *labels)
+static int read_idx(struct upload *u, struct span images, struct span labels)
 {
     struct selection *s = calloc(1, sizeof *s);
     struct idx *x = NULL;
@@ -222,11 +232,11 @@ static int read_idx(struct upload *u, const struct multipart_part *images,
     u->error->code[0] = '\0';
     int err = s ? 0 : ERR_NOMEM;
     if (err == 0 && !selection_given(u->req))
-        err = idx_values(labels->data, labels->size_bytes, present);
+        err = idx_values(labels, present);
     if (err == 0)
         err = select_classes(u, s, present);
     if (err == 0)
-        err = idx_new(&x, images->data, images->size_bytes, labels->data, labels->size_bytes, &why);
+        err = idx_new(&x, images, labels, &why);
     if (err == 0)
         err = take_idx_images(u, x, s, &why);
     err = data_set_end(u, err, "bad_idx", why);
@@ -255,11 +265,11 @@ static int read_cifar(struct upload *u, enum cifar_format format)
     u->error->code[0] = '\0';
     int err = s ? 0 : ERR_NOMEM;
     if (err == 0 && !selection_given(u->req))
-        err = cifar_values(format, u->body, u->req->spool_bytes, present);
+        err = cifar_values(format, u->body, present);
     if (err == 0)
         err = select_classes(u, s, present);
     if (err == 0)
-        err = cifar_new(&c, format, u->body, u->req->spool_bytes);
+        err = cifar_new(&c, format, u->body);
     if (err == 0)
         err = take_cifar_images(u, c, s, &why);
     err = data_set_end(u, err, "bad_cifar", why);
@@ -273,7 +283,7 @@ static int read_single(struct upload *u)
 {
     enum cifar_format format;
     bool ambiguous;
-    int err = cifar_detect(u->body, u->req->spool_bytes, &format, &ambiguous);
+    int err = cifar_detect(u->body, &format, &ambiguous);
     if (err != 0)
         return ingest_fail(u->error, err);
     if (ambiguous)
@@ -320,7 +330,7 @@ static int read_multipart(struct upload *u)
     char label[LABEL_BYTES + 1] = "";
     bool forms = false;
     int got = 0;
-    if (multipart_init(&reader, u->req->content_type, u->body, u->req->spool_bytes) != 0)
+    if (multipart_init(&reader, u->req->content_type, u->body) != 0)
         return bad_multipart(u);
     while ((got = multipart_next(&reader, &part)) > 0) {
         if (strcmp(part.name, "images") == 0 && !images.data) {
@@ -346,7 +356,8 @@ static int read_multipart(struct upload *u)
         return ingest_refuse(u->error, 422, "missing_part",
                              "an IDX data set is sent as two parts, images and "
                              "labels, and nothing else");
-    return read_idx(u, &images, &labels);
+    return read_idx(u, span_part(&u->body, images.data, images.size_bytes),
+                    span_part(&u->body, labels.data, labels.size_bytes));
 }
 
 /* ---- the whole ---- */
@@ -380,7 +391,7 @@ int ingest(const struct ingest_request *req, struct ingest_result *out, struct i
     if (err == 0)
         err = builder_finish(u.builder, out);
     builder_free(u.builder);
-    unmap_spool(req, u.body);
+    unmap_spool(u.body);
     return err;
 }
 

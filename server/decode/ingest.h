@@ -1,9 +1,9 @@
 /*
  * ingest.h - a spooled upload becomes a batch: parse, check every file, write the packs.
  *
- * Runs on a worker thread, blocks on the disk. The upload is mapped and read once; what is held in
- * memory is one image, and about 110 bytes for each accepted one. Nothing is changed outside tmp/
- * until ingest_publish.
+ * Runs on a worker thread, blocks on the disk. The upload is mapped and read from front to back;
+ * what is held in memory is a window of it, one image, and about 50 bytes for each accepted one.
+ * Nothing is changed outside tmp/ until ingest_publish.
  *
  * Every file gets a verdict: accepted, or
  *   rejected   unknown_format, damaged_image, image_too_large, empty_file, file_too_large,

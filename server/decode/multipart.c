@@ -129,8 +129,7 @@ static int find_boundary(const char *content_type, char boundary[MAX_BOUNDARY + 
     return found ? 0 : ERR_FORMAT;
 }
 
-int multipart_init(struct multipart *m, const char *content_type, const void *body,
-                   size_t size_bytes)
+int multipart_init(struct multipart *m, const char *content_type, struct span body)
 {
     char boundary[MAX_BOUNDARY + 1];
     int err = find_boundary(content_type, boundary);
@@ -141,11 +140,12 @@ int multipart_init(struct multipart *m, const char *content_type, const void *bo
     memcpy(m->delimiter + 4, boundary, bytes + 1);
     m->delimiter_bytes = 4 + bytes;
     /* The first delimiter stands at the very start, where it has no CRLF before it. */
-    if (size_bytes < m->delimiter_bytes - 2 ||
-        memcmp(body, m->delimiter + 2, m->delimiter_bytes - 2) != 0)
+    if (body.size_bytes < m->delimiter_bytes - 2 ||
+        memcmp(body.data, m->delimiter + 2, m->delimiter_bytes - 2) != 0)
         return ERR_FORMAT;
-    m->at = (const uint8_t *)body + m->delimiter_bytes - 2;
-    m->end = (const uint8_t *)body + size_bytes;
+    m->body = body;
+    m->at = body.data + m->delimiter_bytes - 2;
+    m->end = body.data + body.size_bytes;
     return 0;
 }
 
@@ -225,6 +225,20 @@ static int read_headers(struct multipart *m, struct multipart_part *part)
     }
 }
 
+/* The next delimiter from `from` on, or NULL; in steps, which overlap by one that lies across. */
+static const uint8_t *find_delimiter(struct multipart *m, const uint8_t *from)
+{
+    const uint8_t *found = NULL;
+    while (!found && (size_t)(m->end - from) >= m->delimiter_bytes) {
+        size_t left = (size_t)(m->end - from);
+        size_t bytes = left < SPAN_STEP_BYTES ? left : SPAN_STEP_BYTES;
+        span_passed(&m->body, from);
+        found = memmem(from, bytes, m->delimiter, m->delimiter_bytes);
+        from += bytes - m->delimiter_bytes + 1;
+    }
+    return found;
+}
+
 int multipart_next(struct multipart *m, struct multipart_part *part)
 {
     size_t left = (size_t)(m->end - m->at);
@@ -241,8 +255,7 @@ int multipart_next(struct multipart *m, struct multipart_part *part)
         return err;
     const uint8_t *data = m->at;
     /* From two bytes back: an empty part's delimiter begins with the headers' last CRLF. */
-    const uint8_t *delimiter = memmem(data - 2, (size_t)(m->end - data) + 2, m->delimiter,
-                                      m->delimiter_bytes);
+    const uint8_t *delimiter = find_delimiter(m, data - 2);
     if (!delimiter)
         return ERR_FORMAT;
     found.data = data;

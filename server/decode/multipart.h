@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/span.h"
+
 struct multipart_part {
     char name[64];
     char filename[256];     /* as sent, bytes of the client's choosing; "" when absent */
@@ -23,6 +25,7 @@ struct multipart_part {
 
 /* A reader; plain data on the caller's stack, nothing to release. */
 struct multipart {
+    struct span body;
     const uint8_t *at, *end;
     char delimiter[76]; /* CRLF, two dashes, the boundary of 1..70 characters */
     size_t delimiter_bytes;
@@ -32,8 +35,7 @@ struct multipart {
 bool multipart_accepts(const char *content_type);
 
 /* ERR_FORMAT: not multipart/form-data, no valid boundary, or the body does not begin with it. */
-int multipart_init(struct multipart *m, const char *content_type, const void *body,
-                   size_t size_bytes);
+int multipart_init(struct multipart *m, const char *content_type, struct span body);
 
 /* The next part. Returns 1, 0 after the last one, or ERR_FORMAT (then the reader is spent). */
 int multipart_next(struct multipart *m, struct multipart_part *part);

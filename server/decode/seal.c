@@ -14,6 +14,9 @@
 #include "server/decode/builder.h"
 #include "server/store/pack.h"
 
+/* The memory that reading a pack may take; the kernel maps AROUND_BYTES about each place read. */
+enum { FORGET_BYTES = 8 << 20, AROUND_BYTES = 64 << 10 };
+
 /* Records by (label, digest): an order that the content alone decides. */
 static int by_content(const void *a, const void *b, void *ctx)
 {
@@ -131,6 +134,7 @@ static int write_split(const struct builder *b, const struct pack *from, bool te
                        const char *path, uint64_t *size_bytes)
 {
     struct pack_writer *w = NULL;
+    uint64_t unforgotten = 0;
     int err = pack_writer_new(&w, path);
     for (int i = 0; i < b->class_count && err == 0; i++) {
         int index;
@@ -141,8 +145,14 @@ static int write_split(const struct builder *b, const struct pack *from, bool te
         if (b->records[i].test != test)
             continue;
         err = pack_image(from, i, &image);
-        if (err == 0)
-            err = pack_writer_add(w, &image);
+        if (err != 0)
+            break;
+        err = pack_writer_add(w, &image);
+        unforgotten += image.size_bytes + AROUND_BYTES;
+        if (unforgotten > FORGET_BYTES) {
+            pack_forget(from);
+            unforgotten = 0;
+        }
     }
     if (err == 0)
         return pack_writer_finish(w, size_bytes);

@@ -3,16 +3,17 @@
  */
 #include "server/decode/tarball.h"
 
-#include <archive.h>
 #include <archive_entry.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/err.h"
+#include "server/decode/archive_span.h"
 
 struct reader {
     struct archive *archive;
+    struct archive_span source;
     uint64_t max_file_bytes;
     uint64_t max_total_bytes;
     uint64_t loaded_bytes; /* of files, with the holes of sparse ones */
@@ -36,7 +37,7 @@ static int over_limit(struct reader *r)
     return ERR_FORMAT;
 }
 
-static int reader_open(struct reader *r, const void *data, size_t size_bytes)
+static int reader_open(struct reader *r)
 {
     r->archive = archive_read_new();
     if (!r->archive)
@@ -44,8 +45,9 @@ static int reader_open(struct reader *r, const void *data, size_t size_bytes)
     if (archive_read_support_filter_gzip(r->archive) != ARCHIVE_OK ||
         archive_read_support_format_tar(r->archive) != ARCHIVE_OK)
         return ERR_NOMEM;
-    if (archive_read_open_memory(r->archive, data, size_bytes) != ARCHIVE_OK) {
-        bool gzip = size_bytes >= 2 && memcmp(data, "\x1f\x8b", 2) == 0;
+    if (archive_span_open(r->archive, &r->source) != ARCHIVE_OK) {
+        const struct span *body = &r->source.span;
+        bool gzip = body->size_bytes >= 2 && memcmp(body->data, "\x1f\x8b", 2) == 0;
         r->error->unknown = !gzip;
         return damaged(r, gzip ? "damaged" : "not a tar archive");
     }
@@ -156,13 +158,14 @@ static int read_entries(struct reader *r, tarball_fn fn, void *ctx)
     }
 }
 
-int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn,
-                 void *ctx, struct tarball_error *error)
+int tarball_read(struct span body, uint64_t max_file_bytes, tarball_fn fn, void *ctx,
+                 struct tarball_error *error)
 {
-    struct reader r = {.max_file_bytes = max_file_bytes, .error = error};
-    r.max_total_bytes = (uint64_t)size_bytes * TARBALL_MAX_RATIO + TARBALL_FREE_BYTES;
+    struct reader r = {
+        .source.span = body, .max_file_bytes = max_file_bytes, .error = error};
+    r.max_total_bytes = (uint64_t)body.size_bytes * TARBALL_MAX_RATIO + TARBALL_FREE_BYTES;
     memset(error, 0, sizeof *error);
-    int err = reader_open(&r, data, size_bytes);
+    int err = reader_open(&r);
     if (err == 0)
         err = read_entries(&r, fn, ctx);
     archive_read_free(r.archive);

@@ -1,6 +1,5 @@
 /*
- * tarball.h - the entries of a tar archive, plain or gzipped, that lies in memory (a mapped spool
- * file).
+ * tarball.h - the entries of a tar archive, plain or gzipped.
  *
  * Nothing is ever extracted by name: a name is only data handed to the callback, which judges it.
  * Tar (ustar, pax, GNU) and gzip are the only formats switched on. Bounded: TARBALL_MAX_ENTRIES,
@@ -12,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "server/span.h"
 
 enum { TARBALL_MAX_ENTRIES = 1000000 };
 /* Decompressed bytes allowed: this many times the body, and a little for small ones. */
@@ -38,7 +39,7 @@ typedef int (*tarball_fn)(void *ctx, const struct tarball_entry *entry);
 
 /* Files over `max_file_bytes` are passed without their data. Returns 0, the callback's error,
  * ERR_NOMEM, or ERR_FORMAT with *error filled. */
-int tarball_read(const void *data, size_t size_bytes, uint64_t max_file_bytes, tarball_fn fn,
-                 void *ctx, struct tarball_error *error);
+int tarball_read(struct span body, uint64_t max_file_bytes, tarball_fn fn, void *ctx,
+                 struct tarball_error *error);
 
 #endif

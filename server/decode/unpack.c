@@ -15,10 +15,11 @@
 #include "core/err.h"
 
 enum { XZ_MEMORY_BYTES = 80 << 20, GZIP_WINDOW = 15 + 16 /* zlib: gzip alone */ };
-enum { FEED_BYTES = 1 << 30 }; /* zlib counts in unsigned int */
+enum { FEED_BYTES = 1 << 20 }; /* given to a library at once */
 
 struct unpack {
     enum unpack_kind kind;
+    struct span body;
     const uint8_t *at, *end;
     uint64_t left_bytes;   /* that may still come out */
     bool over;             /* the last stream has ended */
@@ -54,15 +55,16 @@ static bool start(struct unpack *u)
     return false;
 }
 
-int unpack_new(struct unpack **out, const void *data, size_t size_bytes)
+int unpack_new(struct unpack **out, struct span body)
 {
     struct unpack *u = calloc(1, sizeof *u);
     if (!u)
         return ERR_NOMEM;
-    u->kind = unpack_sniff(data, size_bytes);
-    u->at = data;
-    u->end = u->at + size_bytes;
-    u->left_bytes = (uint64_t)size_bytes * UNPACK_MAX_RATIO + UNPACK_FREE_BYTES;
+    u->kind = unpack_sniff(body.data, body.size_bytes);
+    u->body = body;
+    u->at = body.data;
+    u->end = u->at + body.size_bytes;
+    u->left_bytes = (uint64_t)body.size_bytes * UNPACK_MAX_RATIO + UNPACK_FREE_BYTES;
     u->xz = (lzma_stream)LZMA_STREAM_INIT;
     if (!start(u)) {
         free(u);
@@ -83,8 +85,14 @@ void unpack_free(struct unpack *u)
     free(u);
 }
 
-/* Each reads on from u->at, writes up to `bytes` (below 2^30) to `to` and says how many in *got;
- * none written and nothing read means that the body ends too early. */
+static size_t next_feed(const struct unpack *u)
+{
+    size_t have = (size_t)(u->end - u->at);
+    return have < FEED_BYTES ? have : FEED_BYTES;
+}
+
+/* Each reads on from u->at, writes up to `bytes` (at most FEED_BYTES) to `to` and says how many in
+ * *got; none written and nothing read means that the body ends too early. */
 
 static int read_plain(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 {
@@ -98,9 +106,8 @@ static int read_plain(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 
 static int read_gzip(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 {
-    size_t have = (size_t)(u->end - u->at);
     u->gzip.next_in = (Bytef *)(uintptr_t)u->at;
-    u->gzip.avail_in = (uInt)(have < FEED_BYTES ? have : FEED_BYTES);
+    u->gzip.avail_in = (uInt)next_feed(u);
     u->gzip.next_out = to;
     u->gzip.avail_out = (uInt)bytes;
     int rc = inflate(&u->gzip, Z_NO_FLUSH);
@@ -117,7 +124,7 @@ static int read_gzip(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 
 static int read_zstd(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 {
-    ZSTD_inBuffer in = {u->at, (size_t)(u->end - u->at), 0};
+    ZSTD_inBuffer in = {u->at, next_feed(u), 0};
     ZSTD_outBuffer out = {to, bytes, 0};
     size_t rc = ZSTD_decompressStream(u->zstd, &out, &in);
     u->at += in.pos;
@@ -131,10 +138,11 @@ static int read_zstd(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 static int read_xz(struct unpack *u, uint8_t *to, size_t bytes, size_t *got)
 {
     u->xz.next_in = u->at;
-    u->xz.avail_in = (size_t)(u->end - u->at);
+    u->xz.avail_in = next_feed(u);
     u->xz.next_out = to;
     u->xz.avail_out = bytes;
-    lzma_ret rc = lzma_code(&u->xz, LZMA_FINISH); /* all there is lies in next_in */
+    bool last = u->xz.avail_in == (size_t)(u->end - u->at);
+    lzma_ret rc = lzma_code(&u->xz, last ? LZMA_FINISH : LZMA_RUN);
     u->at = u->xz.next_in;
     *got = bytes - u->xz.avail_out;
     u->over = rc == LZMA_STREAM_END;
@@ -174,6 +182,7 @@ int unpack_read(struct unpack *u, void *to, size_t bytes, size_t *got, const cha
         }
         if (err != 0)
             return err;
+        span_passed(&u->body, u->at);
         u->left_bytes -= some;
         have += some;
     }

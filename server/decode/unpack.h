@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/span.h"
+
 enum { UNPACK_MAX_RATIO = 200, UNPACK_FREE_BYTES = 64 << 20 };
 
 enum unpack_kind { UNPACK_PLAIN, UNPACK_GZIP, UNPACK_ZSTD, UNPACK_XZ };
@@ -21,8 +23,8 @@ struct unpack;
 /* By the first bytes. */
 enum unpack_kind unpack_sniff(const void *data, size_t size_bytes);
 
-/* `data` is borrowed until unpack_free. ERR_NOMEM. */
-int unpack_new(struct unpack **out, const void *data, size_t size_bytes);
+/* The body is borrowed until unpack_free. ERR_NOMEM. */
+int unpack_new(struct unpack **out, struct span body);
 void unpack_free(struct unpack *u); /* NULL is fine */
 
 /* Fills `to` with `bytes` bytes; *got is fewer only at the end. ERR_FORMAT with *why (static text);

@@ -1,9 +1,9 @@
 /*
  * pack.c - writing and reading of pack files (pack.h has the layout).
  *
- * The writer keeps the index in memory (48 bytes an image) and streams the images; the reader maps
- * the file, proves labels, index and footer once, and checks an image's own bytes each time it is
- * asked for.
+ * The writer streams the images, and the index to a second file that is copied behind them; the
+ * reader maps the file, proves labels, index and footer once, and checks an image's own bytes each
+ * time it is asked for. So neither holds more than a window of a large pack.
  */
 #include "server/store/pack.h"
 
@@ -22,6 +22,7 @@
 #include "core/err.h"
 
 enum { HEADER_BYTES = 16, ENTRY_BYTES = 48, FOOTER_BYTES = 56, FORMAT_VERSION = 1 };
+enum { WINDOW_BYTES = 1 << 20 }; /* of a mapped file, before its pages are given back */
 static const char header_magic[8] = "ACRTPACK";
 static const char footer_magic[8] = "ACRTPEND";
 
@@ -87,8 +88,8 @@ struct pack_writer {
     uint64_t offset; /* where the next byte goes */
     char **labels;
     int label_count, label_capacity;
-    uint8_t *index; /* entries as they will stand in the file */
-    int image_count, image_capacity;
+    FILE *index; /* the entries, in a file of their own that has no name any more */
+    int image_count;
 };
 
 static int io_error(void)
@@ -101,7 +102,8 @@ static void writer_free(struct pack_writer *w)
     for (int i = 0; i < w->label_count; i++)
         free(w->labels[i]);
     free(w->labels);
-    free(w->index);
+    if (w->index)
+        fclose(w->index);
     free(w->path);
     free(w);
 }
@@ -111,6 +113,23 @@ static int writer_put(struct pack_writer *w, const void *data, uint64_t size_byt
     if (fwrite(data, 1, size_bytes, w->file) != size_bytes)
         return io_error();
     w->offset += size_bytes;
+    return 0;
+}
+
+/* A file beside `path` that is gone with its last descriptor. */
+static int open_index(struct pack_writer *w)
+{
+    char path[4608];
+    snprintf(path, sizeof path, "%s.index", w->path);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return io_error();
+    unlink(path);
+    w->index = fdopen(fd, "w+b");
+    if (!w->index) {
+        close(fd);
+        return ERR_NOMEM;
+    }
     return 0;
 }
 
@@ -130,6 +149,8 @@ int pack_writer_new(struct pack_writer **out, const char *path)
     uint8_t header[HEADER_BYTES];
     put_header(header);
     err = writer_put(w, header, sizeof header);
+    if (err == 0)
+        err = open_index(w);
     if (err == 0)
         *out = w;
 out:
@@ -185,12 +206,7 @@ int pack_writer_add(struct pack_writer *w, const struct pack_image *image)
 {
     if (!image_legal(image, w->label_count) || w->image_count >= PACK_MAX_IMAGES)
         return ERR_INVALID;
-    void *index = w->index;
-    int err = grow(&index, w->image_count, &w->image_capacity, ENTRY_BYTES);
-    w->index = index;
-    if (err != 0)
-        return err;
-    uint8_t *entry = w->index + (size_t)w->image_count * ENTRY_BYTES;
+    uint8_t entry[ENTRY_BYTES];
     put_u64(entry, w->offset);
     put_u64(entry + 8, image->size_bytes);
     put_u32(entry + 16, (uint32_t)image->label);
@@ -200,9 +216,25 @@ int pack_writer_add(struct pack_writer *w, const struct pack_image *image)
     put_u32(entry + 32, (uint32_t)image->channels);
     put_u32(entry + 36, 0);
     put_u64(entry + 40, XXH3_64bits(image->data, image->size_bytes));
-    err = writer_put(w, image->data, image->size_bytes);
+    int err = writer_put(w, image->data, image->size_bytes);
+    if (err == 0 && fwrite(entry, sizeof entry, 1, w->index) != 1)
+        err = io_error();
     if (err == 0)
         w->image_count++;
+    return err;
+}
+
+static int writer_copy_index(struct pack_writer *w, XXH3_state_t *sum)
+{
+    uint8_t entry[ENTRY_BYTES];
+    int err = fflush(w->index) == 0 ? 0 : io_error();
+    rewind(w->index);
+    for (int i = 0; i < w->image_count && err == 0; i++) {
+        if (fread(entry, sizeof entry, 1, w->index) != 1)
+            return ERR_IO;
+        XXH3_64bits_update(sum, entry, sizeof entry);
+        err = writer_put(w, entry, sizeof entry);
+    }
     return err;
 }
 
@@ -221,11 +253,8 @@ static int writer_tail(struct pack_writer *w)
         err = writer_put(w, w->labels[i], bytes);
     }
     uint64_t index_offset = w->offset;
-    uint64_t index_bytes = (uint64_t)w->image_count * ENTRY_BYTES;
-    if (err == 0 && index_bytes > 0) {
-        XXH3_64bits_update(sum, w->index, index_bytes);
-        err = writer_put(w, w->index, index_bytes);
-    }
+    if (err == 0)
+        err = writer_copy_index(w, sum);
     uint8_t footer[FOOTER_BYTES];
     memcpy(footer, footer_magic, sizeof footer_magic);
     put_u64(footer + 8, labels_offset);
@@ -316,6 +345,27 @@ out:
     return err;
 }
 
+void pack_forget(const struct pack *p)
+{
+    madvise(p->map, p->size_bytes, MADV_DONTNEED);
+}
+
+static int hash_tail(const struct pack *p, uint64_t from, uint64_t *hash)
+{
+    XXH3_state_t *sum = XXH3_createState();
+    if (!sum)
+        return ERR_NOMEM;
+    XXH3_64bits_reset(sum);
+    for (uint64_t end = p->size_bytes - 8, bytes; from < end; from += bytes) {
+        bytes = end - from < WINDOW_BYTES ? end - from : WINDOW_BYTES;
+        XXH3_64bits_update(sum, p->map + from, bytes);
+        pack_forget(p);
+    }
+    *hash = XXH3_64bits_digest(sum);
+    XXH3_freeState(sum);
+    return 0;
+}
+
 /* Header, footer and their checksum; after it the offsets and counts may be believed. */
 static int verify_frame(struct pack *p, uint64_t *labels_offset, uint64_t *index_offset)
 {
@@ -332,7 +382,11 @@ static int verify_frame(struct pack *p, uint64_t *labels_offset, uint64_t *index
     bool sane = get_u64(footer + 40) == p->size_bytes && labels >= HEADER_BYTES &&
                 labels <= index && index <= tail_end && label_count <= PACK_MAX_LABELS &&
                 image_count <= PACK_MAX_IMAGES && tail_end - index == image_count * ENTRY_BYTES;
-    if (!sane || XXH3_64bits(p->map + labels, p->size_bytes - 8 - labels) != get_u64(footer + 48))
+    uint64_t hash = 0;
+    int err = sane ? hash_tail(p, labels, &hash) : 0;
+    if (err != 0)
+        return err;
+    if (!sane || hash != get_u64(footer + 48))
         return ERR_CORRUPT;
     p->index = p->map + index;
     p->label_count = (int)label_count;
@@ -370,6 +424,8 @@ static int verify_index(const struct pack *p, uint64_t labels_offset)
             image.size_bytes > labels_offset - expected)
             return ERR_CORRUPT;
         expected += image.size_bytes;
+        if (i % (WINDOW_BYTES / ENTRY_BYTES) == 0)
+            pack_forget(p);
     }
     return expected == labels_offset ? 0 : ERR_CORRUPT;
 }

@@ -60,6 +60,8 @@ int pack_image_count(const struct pack *p);
 uint64_t pack_bytes(const struct pack *p); /* of the file */
 int pack_label_count(const struct pack *p);
 const char *pack_label(const struct pack *p, int index);
+/* Gives back the memory that reading took; whatever is looked at again comes from the file. */
+void pack_forget(const struct pack *p);
 /* Image `index`, borrowed until pack_close; verifies its checksum: ERR_CORRUPT. */
 int pack_image(const struct pack *p, int index, struct pack_image *out);
 

@@ -19,14 +19,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size -= 2;
     if (first > size)
         return 0;
+    struct span images = span_of_memory(data, first);
+    struct span labels = span_of_memory(data + first, size - first);
     struct idx *x;
     const char *why;
     const uint8_t *pixels;
     int label, got, count = 0;
     bool present[256];
-    if (idx_values(data + first, size - first, present) != 0)
+    if (idx_values(labels, present) != 0)
         abort();
-    if (idx_new(&x, data, first, data + first, size - first, &why) != 0)
+    if (idx_new(&x, images, labels, &why) != 0)
         return 0;
     while ((got = idx_next(x, &pixels, &label, &why)) == 1) {
         volatile uint8_t last = pixels[idx_width(x) * idx_height(x) - 1];

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint8_t *body = data + 1 + type_bytes, *end = data + size, *before = body;
     struct multipart m;
     struct multipart_part part;
-    if (multipart_init(&m, type, body, (size_t)(end - body)) != 0)
+    if (multipart_init(&m, type, span_of_memory(body, (size_t)(end - body))) != 0)
         return 0;
     while (multipart_next(&m, &part) == 1) {
         /* Parts lie in the body, one behind the other. */

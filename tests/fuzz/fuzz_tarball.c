@@ -30,6 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct tarball_error error;
     unsigned sum = 0;
-    tarball_read(data, size, MAX_FILE_BYTES, look, &sum, &error);
+    tarball_read(span_of_memory(data, size), MAX_FILE_BYTES, look, &sum, &error);
     return 0;
 }

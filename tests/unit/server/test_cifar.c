@@ -97,7 +97,7 @@ static int read_all(enum cifar_format format, struct body b)
     const uint8_t *pixels;
     const char *why = NULL;
     int label, got, count = 0;
-    assert_int_equal(cifar_new(&c, format, b.data, b.bytes), 0);
+    assert_int_equal(cifar_new(&c, format, span_of_memory(b.data, b.bytes)), 0);
     while ((got = cifar_next(c, &pixels, &label, &why)) == 1) {
         assert_int_equal(label, count % 8 + 2);
         for (int y = 0; y < 32; y++)
@@ -123,10 +123,11 @@ static void plain_and_packed(void **state)
             bool present[256], ambiguous;
             enum cifar_format found;
             assert_int_equal(read_all(format, packed), RECORDS);
-            assert_int_equal(cifar_values(format, packed.data, packed.bytes, present), 0);
+            struct span body = span_of_memory(packed.data, packed.bytes);
+            assert_int_equal(cifar_values(format, body, present), 0);
             for (int v = 0; v < 256; v++)
                 assert_int_equal(present[v], v >= 2 && v < 2 + RECORDS);
-            assert_int_equal(cifar_detect(packed.data, packed.bytes, &found, &ambiguous), 0);
+            assert_int_equal(cifar_detect(body, &found, &ambiguous), 0);
             assert_int_equal(found, format);
             assert_false(ambiguous);
             free(packed.data);
@@ -147,7 +148,7 @@ static void several_streams_are_one(void **state)
         const uint8_t *pixels;
         const char *why;
         int label, count = 0;
-        assert_int_equal(cifar_new(&c, CIFAR_10, one.data, one.bytes), 0);
+        assert_int_equal(cifar_new(&c, CIFAR_10, span_of_memory(one.data, one.bytes)), 0);
         while (cifar_next(c, &pixels, &label, &why) == 1)
             count++;
         assert_int_equal(count, 2 * RECORDS);
@@ -208,7 +209,7 @@ static void bombs_are_refused(void **state)
         const char *why = "";
         size_t got, total = 0;
         int err = 0;
-        assert_int_equal(unpack_new(&u, packed.data, packed.bytes), 0);
+        assert_int_equal(unpack_new(&u, span_of_memory(packed.data, packed.bytes)), 0);
         while (err == 0 && (err = unpack_read(u, block, 1 << 20, &got, &why)) == 0 && got > 0)
             total += got;
         assert_int_equal(err, ERR_FORMAT);
@@ -241,7 +242,7 @@ static void xz_memory_is_bounded(void **state)
 static enum cifar_format detected(struct body b, bool *ambiguous)
 {
     enum cifar_format format;
-    assert_int_equal(cifar_detect(b.data, b.bytes, &format, ambiguous), 0);
+    assert_int_equal(cifar_detect(span_of_memory(b.data, b.bytes), &format, ambiguous), 0);
     return format;
 }
 

@@ -67,7 +67,8 @@ static int read_all(struct range images, struct range labels)
     const uint8_t *pixels;
     const char *why = NULL;
     int label, got, count = 0;
-    int err = idx_new(&x, images.data, images.bytes, labels.data, labels.bytes, &why);
+    int err = idx_new(&x, span_of_memory(images.data, images.bytes),
+                      span_of_memory(labels.data, labels.bytes), &why);
     if (err == 0) {
         while ((got = idx_next(x, &pixels, &label, &why)) == 1)
             count++;
@@ -86,7 +87,9 @@ static void assert_read(struct range images, struct range labels)
     const char *why;
     int label;
     static const int expected[COUNT] = {5, 0, 255};
-    assert_int_equal(idx_new(&x, images.data, images.bytes, labels.data, labels.bytes, &why), 0);
+    assert_int_equal(idx_new(&x, span_of_memory(images.data, images.bytes),
+                      span_of_memory(labels.data, labels.bytes), &why),
+                     0);
     assert_int_equal(idx_count(x), COUNT);
     assert_int_equal(idx_height(x), HEIGHT);
     assert_int_equal(idx_width(x), WIDTH);

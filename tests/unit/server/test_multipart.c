@@ -25,7 +25,7 @@ static int count_parts(const char *content_type, const char *body, size_t bytes)
     int parts = 0, got;
     char *copy = malloc(bytes + (bytes == 0));
     memcpy(copy, body, bytes);
-    got = multipart_init(&m, content_type, copy, bytes);
+    got = multipart_init(&m, content_type, span_of_memory(copy, bytes));
     bool begun = got == 0;
     while (begun && (got = multipart_next(&m, &part)) == 1) {
         const char *data = (const char *)part.data;
@@ -57,7 +57,8 @@ static void what_curl_sends(void **state)
         "--X--\r\n";
     struct multipart m;
     struct multipart_part part;
-    assert_int_equal(multipart_init(&m, "multipart/form-data; boundary=X", body, sizeof body - 1),
+    assert_int_equal(multipart_init(&m, "multipart/form-data; boundary=X",
+                                    span_of_memory(body, sizeof body - 1)),
                      0);
     assert_int_equal(multipart_next(&m, &part), 1);
     assert_string_equal(part.name, "label");
