@@ -131,6 +131,65 @@ static bool origin_allowed(const struct facts *f, const char *method, const stru
            strcasecmp(f->origin + 7, f->host) == 0;
 }
 
+/* ---- the head as it was sent ---- */
+
+/*
+ * libmicrohttpd 0.9.75 does not tell how lines ended, but it splits the head in place: a colon
+ * behind a name becomes a zero, and so does each byte of a line's end. The strings it hands out lie
+ * in that buffer, and it tells the head's length. So where each string starts one CRLF behind the
+ * one before, and the last ends one empty line before the head's end, the head was sent as RFC 9112
+ * has it: no LF alone, no line folded into the next, no NUL (but one right before an LF, which
+ * looks as CRLF does and, like it, ends the line here).
+ */
+struct head {
+    const char *at, *end;
+    bool strict;
+};
+
+static bool pass_line_end(struct head *h)
+{
+    bool crlf = h->end - h->at >= 2 && h->at[0] == '\0' && h->at[1] == '\0';
+    h->at += crlf ? 2 : 0;
+    return crlf;
+}
+
+static enum MHD_Result on_line(void *cls, enum MHD_ValueKind kind, const char *name,
+                               const char *value)
+{
+    (void)kind;
+    struct head *h = cls;
+    h->strict = h->strict && name == h->at;
+    if (!h->strict)
+        return MHD_NO;
+    const char *text = name + strlen(name) + 1;
+    text += strspn(text, " \t");
+    h->at = value + strlen(value);
+    h->strict = text == value && pass_line_end(h);
+    return MHD_YES;
+}
+
+static bool head_is_strict(struct MHD_Connection *mhd, const struct guard_request *req)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    if (!info || req->method + strlen(req->method) + 1 != req->uri ||
+        req->uri + req->uri_bytes + 1 != req->version)
+        return false;
+    struct head h = {.at = req->version + strlen(req->version),
+                     .end = req->method + info->header_size};
+    h.strict = pass_line_end(&h);
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, on_line, &h);
+    return h.strict && pass_line_end(&h) && h.at == h.end;
+}
+
+/* Later versions split otherwise, and refuse all this by themselves from 1.0.0 on. */
+static bool head_can_be_checked(void)
+{
+    return strcmp(MHD_get_version(), "0.9.75") == 0;
+}
+
+/* ---- the rules ---- */
+
 static void refuse(struct guard_verdict *out, int status, const char *code, const char *detail)
 {
     if (out->status)
@@ -174,6 +233,9 @@ void guard_check(struct MHD_Connection *mhd, const struct guard_request *req,
     struct facts f = {0};
     bool bad_argument = false;
     *out = (struct guard_verdict){.content_length = UINT64_MAX};
+    if (head_can_be_checked() && !head_is_strict(mhd, req))
+        refuse(out, 400, "bad_framing",
+               "Every line of a request's head ends with CRLF and stands alone, without NUL.");
     MHD_get_connection_values(mhd, MHD_HEADER_KIND, on_header, &f);
     check_framing(&f, req->version, out);
     if (f.malformed)
@@ -191,5 +253,6 @@ void guard_check(struct MHD_Connection *mhd, const struct guard_request *req,
     }
     if (f.lengths == 1)
         out->content_length = strtoull(f.length, NULL, 10);
+    out->chunked = f.encodings > 0;
     out->has_body = f.encodings > 0 || f.lengths > 1 || (f.lengths == 1 && out->content_length > 0);
 }

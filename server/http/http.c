@@ -90,8 +90,10 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
     (void)cls;
     struct connection *c = connection_of(mhd);
-    if (c)
-        c->uri_bytes = strlen(uri);
+    if (c) {
+        c->uri = uri;
+        c->uri_bytes = strcspn(uri, " "); /* the guard sees where one with a space is longer */
+    }
     return NULL;
 }
 

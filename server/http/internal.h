@@ -47,6 +47,7 @@ struct connection {
     uint64_t received;     /* body bytes */
     uint64_t drain_until_ms; /* 0, or: the body is being thrown away, no longer than this */
     uint64_t send_until_ms;
+    const char *uri; /* libmicrohttpd's, until the headers are handled */
     size_t uri_bytes;
     bool suspended;
     bool left;   /* the peer had closed at the last sweep */

@@ -143,14 +143,15 @@ static void route_request(struct request *req)
 }
 
 /* The first call: headers only. A refusal goes out at once, before the body is read. */
-static enum MHD_Result begin(struct request *req, const char *version)
+static enum MHD_Result begin(struct request *req, const char *method, const char *version)
 {
     struct connection *c = req->connection;
     struct guard_verdict verdict;
     connection_enter(c, CONNECTION_RECEIVING);
     guard_check(req->mhd,
-                &(struct guard_request){.method = req->method,
+                &(struct guard_request){.method = method,
                                         .version = version,
+                                        .uri = c->uri,
                                         .uri_bytes = c->uri_bytes,
                                         .config = &req->app->config},
                 &verdict);
@@ -162,6 +163,8 @@ static enum MHD_Result begin(struct request *req, const char *version)
     }
     if (!req->response)
         body_begin(req, verdict.has_body, verdict.content_length);
+    /* How chunks' lines ended is not told: whatever came behind them is not taken for a request. */
+    req->close = req->close || verdict.chunked;
     if (!req->response)
         return req->lost ? MHD_NO : MHD_YES;
     if (!verdict.has_body && !req->close)
@@ -198,7 +201,7 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *mhd, const char
         if (!req)
             return MHD_NO;
         *con_cls = req;
-        return begin(req, version);
+        return begin(req, method, version);
     }
     if (req->lost)
         return MHD_NO;
