@@ -98,7 +98,7 @@ static void report_epoch(const struct batch_run *b, const struct objective_sums 
     const struct learner *l = b->learner;
     struct learner_epoch e = {
         .epoch = b->epoch,
-        .pruned = b->mask != NULL,
+        .pruned = b->params != l->model->params,
         .loss_class = s->loss_class / s->count,
         .loss_mmd = s->loss_mmd / s->count,
         .loss_ad = s->loss_ad / s->count,

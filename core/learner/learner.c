@@ -8,15 +8,11 @@
 #include <xxhash.h>
 
 #include "core/err.h"
-#include "core/learner/calibrate.h"
 #include "core/learner/checkpoint.h"
 #include "core/learner/learner_state.h"
 #include "core/m2kd/mask.h"
-#include "core/m2kd/prototypes.h"
 #include "core/m2kd/snapshot.h"
 
-/* Strength with which carried prototypes stay put (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 0.01
 /* The pruned copy is retrained at this share of the learning rate. */
 #define RETRAIN_RATE 0.1f
 /* Shares of the progress bar: the rest is evaluation and publication. */
@@ -98,6 +94,37 @@ static struct resnet_spec job_spec(const struct learner_job *job)
     return spec;
 }
 
+/* What is built on: the active model; in the shared store the last snapshot and what it and those before it own. */
+static int prepare_base(struct learner *l)
+{
+    const struct learner_job *job = l->job;
+    if (!job->base)
+        return 0;
+    if (l->options->store != STORE_SHARED) {
+        l->base = model_hold(job->base);
+        return 0;
+    }
+    int err = snapshot_load_owned(&l->base, &l->owned, job->snapshot_paths[l->step - 1], l->isa);
+    if (err)
+        return err;
+    return l->base->step_count == job->base->step_count &&
+                   l->base->net->spec.classes == job->base->net->spec.classes
+               ? 0
+               : ERR_FORMAT;
+}
+
+/* l->owned for the model to train. What it is about, the convolutions, comes before the heads, which grew. */
+static int grow_owned(struct learner *l)
+{
+    size_t before = l->base->net->params.count, count = l->model->net->params.count;
+    uint8_t *grown = realloc(l->owned, count);
+    if (!grown)
+        return ERR_NOMEM;
+    l->owned = grown;
+    memset(grown + before, MASK_KEPT, count - before);
+    return 0;
+}
+
 /* The model to train: initialised, or the base with rows for the new classes and those in reserve. */
 static int prepare_model(struct learner *l)
 {
@@ -115,11 +142,11 @@ static int prepare_model(struct learner *l)
     if (err)
         return err;
     l->model->classifier = l->options->classifier;
-    if (job->base) {
-        resnet_grow(job->base->net, job->base->params, l->model->net, l->options->seed + l->step,
+    if (l->base) {
+        resnet_grow(l->base->net, l->base->params, l->model->net, l->options->seed + l->step,
                     l->model->params);
-        memcpy(l->model->mean, job->base->mean, sizeof l->model->mean);
-        memcpy(l->model->std, job->base->std, sizeof l->model->std);
+        memcpy(l->model->mean, l->base->mean, sizeof l->model->mean);
+        memcpy(l->model->std, l->base->std, sizeof l->model->std);
     } else {
         resnet_initialise(l->model->net, l->options->seed, l->model->params);
         dataset_statistics(job->train, l->model->mean, l->model->std);
@@ -138,14 +165,15 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %llu | "
+        "%d %d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %d %llu | "
         "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image,
-        (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux, o->lambda, o->aux_weight, o->temperature, o->head_reserve,
+        (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux, o->lambda,
+        o->aux_weight, o->temperature, o->head_reserve,
         o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
         o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,
         (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->prune_keep,
-        o->prune_epochs, o->prune_bits, (unsigned long long)o->seed, job->classes, job->exemplars,
+        o->prune_epochs, o->prune_bits, (int)o->store, (unsigned long long)o->seed, job->classes, job->exemplars,
         d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),
         (unsigned long long)XXH3_64bits(d->labels, (size_t)d->count * sizeof *d->labels),
@@ -240,7 +268,11 @@ static int prepare(struct learner *l)
         return ERR_INVALID;
     int err = gang_new(&l->gang, l->options->gang, l->options->nice_level);
     if (!err)
+        err = prepare_base(l);
+    if (!err)
         err = prepare_model(l);
+    if (!err && l->owned)
+        err = grow_owned(l);
     if (!err)
         err = prepare_workspace(l);
     if (!err)
@@ -267,148 +299,8 @@ static float initial_rate(const struct learner *l)
 static int fit_dense(struct learner *l)
 {
     enter_phase(l, PHASE_TRAIN);
-    return fit_epochs(l, 0, l->epochs_dense, initial_rate(l), l->model->params, NULL);
-}
-
-/* Old prototypes and their covariance carried from the base's feature space into m's, on the current images. */
-static int carry_over(struct learner *l, const float *features, struct model *m)
-{
-    const struct dataset *d = l->job->train;
-    struct model *base = l->job->base;
-    int width = m->net->feature_count;
-    struct frozen *f = NULL;
-    float *old = malloc((size_t)d->count * width * sizeof *old);
-    float *map = malloc((size_t)width * width * sizeof *map);
-    int err = old && map ? frozen_new(&f, base) : ERR_NOMEM;
-    if (!err)
-        err = evaluate_features(f, d, l->gang, old);
-    if (!err)
-        err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE, map);
-    if (err)
-        goto out;
-    memcpy(m->prototypes, base->prototypes,
-           (size_t)l->old_classes * width * sizeof *m->prototypes);
-    memcpy(m->covariance, base->covariance, COVARIANCE_FLOATS(width) * sizeof *m->covariance);
-    err = prototypes_carry(l->old_classes, width, map, m->prototypes);
-    if (!err)
-        err = prototypes_carry_covariance(d->count, width, old, features, map, m->covariance);
-out:
-    frozen_free(f);
-    free(map);
-    free(old);
-    return err;
-}
-
-static int fit_score_scale(struct learner *l, const struct frozen *f, struct model *m)
-{
-    const struct dataset *d = l->job->train;
-    float *scores = malloc((size_t)d->count * l->job->classes * sizeof *scores);
-    int err = scores ? evaluate_scores(f, d, l->gang, scores) : ERR_NOMEM;
-    if (!err)
-        m->score_scale = calibrate_scale(d->count, l->job->classes, scores, d->labels);
-    free(scores);
-    return err;
-}
-
-/* Takes the new classes into prototypes and covariance; in the covariance every class counts the same. */
-static int add_statistics(struct learner *l, const float *features, struct model *m)
-{
-    const struct dataset *d = l->job->train;
-    int width = m->net->feature_count, classes = l->job->classes;
-    float share = (float)(classes - l->old_classes) / (float)classes;
-    int first = l->job->exemplars ? 0 : l->old_classes; /* of whom there are images: those say more than what was carried */
-    size_t count = COVARIANCE_FLOATS(width);
-    float *added = malloc(count * sizeof *added);
-    if (!added)
-        return ERR_NOMEM;
-    prototypes_mean(d->count, width, features, d->labels, first, classes, m->prototypes);
-    int err = prototypes_covariance(d->count, width, features, d->labels, l->old_classes, classes,
-                                    m->prototypes, added);
-    for (size_t i = 0; !err && i < count; i++)
-        m->covariance[i] = (1 - share) * m->covariance[i] + share * added[i];
-    free(added);
-    return err;
-}
-
-/* The images to keep: the same number of each class that has any, the best first. Old classes' are in that order. */
-static int pick_exemplars(struct learner *l, const float *features)
-{
-    const struct dataset *d = l->job->train;
-    int fresh = d->count - l->job->exemplars, each = l->options->exemplars_total / l->job->classes;
-    if (each == 0)
-        return 0;
-    l->kept = malloc((size_t)d->count * sizeof *l->kept);
-    if (!l->kept)
-        return ERR_NOMEM;
-    for (int c = 0; c < l->old_classes; c++)
-        for (int i = fresh, taken = 0; i < d->count && taken < each; i++)
-            if (d->labels[i] == c) {
-                l->kept[l->kept_count++] = i;
-                taken++;
-            }
-    for (int c = l->old_classes; c < l->job->classes; c++) {
-        int count, err = exemplars_pick(l->options->exemplars_select, fresh,
-                                        l->model->net->feature_count, features, d->labels, c, each,
-                                        l->options->seed, l->kept + l->kept_count, &count);
-        if (err)
-            return err;
-        l->kept_count += count;
-    }
-    return 0;
-}
-
-/* Prototypes, covariance and score scale of m, whose parameters are final; of the dense model, the images to keep. */
-static int finish_classifier(struct learner *l, struct model *m)
-{
-    const struct dataset *d = l->job->train;
-    int width = m->net->feature_count;
-    struct frozen *f = NULL;
-    float *features = malloc((size_t)d->count * width * sizeof *features);
-    int err = features ? frozen_new(&f, m) : ERR_NOMEM;
-    if (!err)
-        err = evaluate_features(f, d, l->gang, features);
-    if (!err && l->job->base)
-        err = carry_over(l, features, m);
-    if (!err)
-        err = add_statistics(l, features, m);
-    if (!err && m == l->model)
-        err = pick_exemplars(l, features);
-    frozen_free(f); /* it was made without them */
-    f = NULL;
-    if (!err)
-        err = frozen_new(&f, m);
-    if (!err)
-        err = fit_score_scale(l, f, m);
-    frozen_free(f);
-    free(features);
-    return err;
-}
-
-/* Mean length of the main head's rows [first, end). */
-static double mean_norm(const float *rows, int width, int first, int end)
-{
-    double sum = 0;
-    for (int c = first; c < end; c++) {
-        double squares = 0;
-        for (int f = 0; f < width; f++)
-            squares += pow(rows[(size_t)c * width + f], 2);
-        sum += sqrt(squares);
-    }
-    return sum / (end - first);
-}
-
-static void align_head(const struct learner *l, struct model *m)
-{
-    const struct learner_options *o = l->options;
-    int width = m->net->head_features[0];
-    float *rows = m->params + m->net->params.entries[m->net->head_weight[0]].offset;
-    if (!l->job->exemplars || !o->weight_align || o->loss != LOSS_SOFTMAX ||
-        o->classifier != CLASSIFIER_HEAD)
-        return;
-    float scale = (float)(mean_norm(rows, width, 0, l->old_classes) /
-                          mean_norm(rows, width, l->old_classes, l->job->classes));
-    for (size_t i = (size_t)l->old_classes * width; i < (size_t)l->job->classes * width; i++)
-        rows[i] *= scale;
+    return fit_epochs(l, 0, l->epochs_dense, initial_rate(l), l->model->params,
+                      l->owned);
 }
 
 /* Replaces *m by itself without the rows of classes yet to come. The mask stays good: what it is asked about, the
@@ -446,9 +338,9 @@ static int prune(struct learner *l)
     l->mask = malloc(net->params.count);
     if (!l->mask)
         return ERR_NOMEM;
-    int err = mask_by_magnitude(net, l->model->params, o->prune_keep, l->mask);
+    int err = mask_by_magnitude(net, l->model->params, l->owned, o->prune_keep, l->mask);
     if (!err && !l->pruned) { /* else resumed while retraining it */
-        align_head(l, l->model);
+        learner_align_head(l, l->model);
         err = new_copy(l);
         if (err)
             return err;
@@ -460,7 +352,7 @@ static int prune(struct learner *l)
                          l->pruned->params, l->mask);
     if (err)
         return err;
-    align_head(l, l->pruned);
+    learner_align_head(l, l->pruned);
     err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     if (err)
         return err;
@@ -470,9 +362,9 @@ static int prune(struct learner *l)
     if (!err)
         err = drop_reserve(l, &l->pruned);
     if (!err)
-        err = finish_classifier(l, l->model);
+        err = learner_finish_classifier(l, l->model);
     if (!err)
-        err = finish_classifier(l, l->pruned);
+        err = learner_finish_classifier(l, l->pruned);
     if (!err) /* once more, for its prototypes */
         err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     return err;
@@ -501,7 +393,7 @@ static double mask_sparsity(const struct learner *l)
             continue;
         weights += (double)e->count;
         for (size_t j = 0; j < e->count; j++)
-            kept += l->mask[e->offset + j];
+            kept += l->mask[e->offset + j] != MASK_PRUNED;
     }
     return 1 - kept / weights;
 }
@@ -518,8 +410,11 @@ static int publish(struct learner *l, struct learner_result *r)
     enter_phase(l, PHASE_PUBLISH);
     int err = model_save(l->model, l->job->model_path, &r->model_bytes);
     if (!err)
-        err = snapshot_save(l->pruned, l->mask, l->options->prune_bits, l->job->snapshot_path,
-                            &r->snapshot_bytes);
+        err = l->owned ? snapshot_save_shared(l->pruned, l->mask, l->options->prune_bits,
+                                              l->job->snapshot_paths[l->step - 1],
+                                              l->job->snapshot_path, &r->snapshot_bytes)
+                       : snapshot_save(l->pruned, l->mask, l->options->prune_bits,
+                                       l->job->snapshot_path, &r->snapshot_bytes);
     if (err)
         return err;
     unlink(l->job->checkpoint_path); /* left behind by a crash it is harmless */
@@ -543,6 +438,8 @@ static void learner_release(struct learner *l)
     teachers_free(l->teachers);
     model_release(l->model);
     model_release(l->pruned);
+    model_release(l->base);
+    free(l->owned);
     gang_free(l->gang);
     free(l->velocity);
     free(l->mask);

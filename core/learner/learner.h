@@ -36,6 +36,10 @@ enum learner_method {
     METHOD_FROZEN,   /* control: the network of the first step stays as it is; later steps only add prototypes */
 };
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
+/* How snapshots are kept (m2kd/snapshot.h). */
+enum snapshot_store { STORE_STANDALONE, STORE_SHARED };
+/* With less than this share of the convolution weights free another shared step cannot learn enough to be worth it. */
+#define STORE_FREE_MIN 0.05
 
 struct learner_options {
     enum learner_method method;
@@ -66,6 +70,10 @@ struct learner_options {
     float prune_keep;   /* share of convolution weights a snapshot keeps, 0..1 */
     int prune_epochs;   /* epochs of retraining the pruned copy */
     int prune_bits;     /* of a kept weight in the snapshot (snapshot.h) */
+    /* STORE_SHARED: the snapshot claims prune_keep of the weights that earlier ones left free. Training begins with the last
+     * snapshot, free weights at 0; what is claimed stays as it is, to the bit: no gradient, momentum or decay touches it. Batch
+     * norms, heads and prototypes are each snapshot's own and move on. The first step's file is the same in both. */
+    enum snapshot_store store;
     enum conv_precision precision; /* of convolutions in training; serving is always fp32 */
     uint64_t seed;
     int gang;           /* threads */
@@ -117,7 +125,7 @@ struct learner_result {
     struct model *model;              /* the dense model as written; owned by the caller: one reference */
     struct evaluation dense, pruned;  /* on job->test; release both */
     uint64_t model_bytes, snapshot_bytes, dense_bytes; /* files, and fp32 parameters */
-    double sparsity;                  /* share of convolution weights pruned away */
+    double sparsity;                  /* share of convolution weights pruned away; in the shared store, free */
     int *kept, kept_count;            /* owned; images of job->train to keep as exemplars, class by class, the best first */
     bool resumed, reproducible;       /* went on from a checkpoint; under the same kernel and gang */
     const char *kernel;               /* conv_isa_name */

@@ -1,5 +1,5 @@
 /*
- * learner_state.h - private to learner.c and fit.c: an increment in progress.
+ * learner_state.h - private to learner.c, fit.c and classify.c: an increment in progress.
  */
 #ifndef ACCRETED_CORE_LEARNER_LEARNER_STATE_H
 #define ACCRETED_CORE_LEARNER_LEARNER_STATE_H
@@ -13,6 +13,8 @@ struct learner {
     const struct learner_options *options;
     enum conv_isa isa;
     struct gang *gang;
+    struct model *base;        /* what is built on: the job's; with shared snapshots the last one. NULL for the first step */
+    uint8_t *owned;            /* (params.count) by mask.h: weights of earlier steps, which stay as they are; NULL: none */
     struct model *model;       /* what is being learned: first the dense model, then ... */
     struct model *pruned;      /* ... its pruned copy */
     struct resnet *net;        /* of the same shape, in the precision of training */
@@ -38,7 +40,7 @@ struct learner {
 enum { STREAM_ORDER = 2, STREAM_VIEW = 3 };
 
 /* Runs epochs epochs_done..end-1 on `params`, of a schedule of `end - first` epochs that starts at learning rate `rate`.
- * Writes a checkpoint after each. With `mask`, masked weights stay zero. Errors: ERR_CANCELLED,
+ * Writes a checkpoint after each. With `mask`, weights where it is not MASK_KEPT stay as they are. Errors: ERR_CANCELLED,
  * ERR_STOPPED, ERR_DIVERGED, those of checkpoint_save. */
 int fit_epochs(struct learner *l, int first, int end, float rate, float *params,
                const uint8_t *mask);
@@ -49,5 +51,11 @@ void learner_report(struct learner *l, double fraction);
 int learner_commanded(const struct learner *l);
 /* The state after l->epochs_done epochs, `params` being trained. Errors as checkpoint_save. */
 int learner_save_checkpoint(struct learner *l, float *params);
+
+/* Prototypes, covariance and score scale of m, whose parameters are final; of the dense model, the
+ * images to keep. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
+int learner_finish_classifier(struct learner *l, struct model *m);
+/* Scales the head's new rows, where the options ask for it (weight_align). */
+void learner_align_head(const struct learner *l, struct model *m);
 
 #endif

@@ -71,6 +71,9 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"prune.keep", o->prune_keep, 0.001, 1},
         {"prune.epochs", o->prune_epochs, 0, 1000},
         {"prune.bits", snapshot_bits_valid(o->prune_bits), 1, 1},
+        /* A frozen network has nothing to claim. */
+        {"store", o->store, STORE_STANDALONE,
+         o->method == METHOD_FROZEN ? STORE_STANDALONE : STORE_SHARED},
         {"precision", conv_precision_available(o->precision, conv_isa_best()), 1, 1},
         {"gang", o->gang, 1, 256},
         {"nice_level", o->nice_level, 0, 19},

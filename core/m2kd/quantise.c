@@ -33,7 +33,7 @@ void quantise_scales(int bits, size_t count, int channels, const float *weights,
     memset(scales, 0, (size_t)channels * sizeof *scales);
     for (size_t i = 0; i < count; i++) {
         float *largest = &scales[i % (size_t)channels];
-        if (mask[i] && fabsf(weights[i]) > *largest)
+        if (mask[i] == 1 && fabsf(weights[i]) > *largest)
             *largest = fabsf(weights[i]);
     }
     for (int c = 0; c < channels; c++)

@@ -14,7 +14,7 @@
 
 enum { QUANTISE_MIN_BITS = 2, QUANTISE_MAX_BITS = 8 };
 
-/* Scales (channels) of the weights (count / channels, channels) where mask is not 0. */
+/* Scales (channels) of the weights (count / channels, channels) where mask is 1. */
 void quantise_scales(int bits, size_t count, int channels, const float *weights,
                      const uint8_t *mask, float *scales);
 

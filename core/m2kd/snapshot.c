@@ -1,9 +1,5 @@
 /*
- * snapshot.c - pruned models on disk; see snapshot.h and SNAPSHOT_FORMAT.md.
- *
- * All parameter sections are walks over the parameter table in its order: MASK, SCAL and CODE or
- * KEPT over the convolution weights, REST over everything else. Every one of them is one array of
- * the parts below, taken from a model or read from a file, and put together in one place.
+ * snapshot.c - pruned models to files: rounding, taking apart, writing; see snapshot.h and SNAPSHOT_FORMAT.md.
  */
 #include "core/m2kd/snapshot.h"
 
@@ -13,43 +9,16 @@
 #include <zstd.h>
 
 #include "core/err.h"
+#include "core/m2kd/mask.h"
+#include "core/m2kd/snapshot_parts.h"
 #include "core/model/model_file.h"
 #include "core/nn/half.h"
-#include "core/storage/container.h"
 
-#define SECTION_MASK CONTAINER_ID('M', 'A', 'S', 'K')
-#define SECTION_KEPT CONTAINER_ID('K', 'E', 'P', 'T')
-#define SECTION_SCALES CONTAINER_ID('S', 'C', 'A', 'L')
-#define SECTION_CODES CONTAINER_ID('C', 'O', 'D', 'E')
-#define SECTION_REST CONTAINER_ID('R', 'E', 'S', 'T')
-
-enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 5, ZSTD_LEVEL = 19 };
-
-/* A model taken apart, as the file stores it. */
-struct parts {
-    size_t conv_count, rest_count, prototype_count, scale_count; /* floats of the model */
-    size_t kept_count;   /* ones in `bits` */
-    uint8_t *bits;       /* one a convolution weight, least significant first, rest of the last byte 0 */
-    bool coded;          /* codes and scales, else halves */
-    int8_t *codes;       /* (kept_count) */
-    uint16_t *scales;    /* (scale_count): one an output channel of each convolution */
-    uint16_t *kept;      /* (kept_count) */
-    uint16_t *rest, *prototypes;
-};
+enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 6, ZSTD_LEVEL = 19 };
 
 bool snapshot_bits_valid(int bits)
 {
     return bits == SNAPSHOT_HALF || (bits >= QUANTISE_MIN_BITS && bits <= QUANTISE_MAX_BITS);
-}
-
-static bool is_conv(const struct param_entry *e)
-{
-    return e->kind == PARAM_CONV_WEIGHT;
-}
-
-static size_t bit_bytes(size_t bits)
-{
-    return (bits + 7) / 8;
 }
 
 static float half_round(float x)
@@ -67,7 +36,9 @@ static void round_conv(const struct param_entry *e, const uint8_t *mask, int bit
         quantise_scales(bits, e->count, channels, weights, mask, scales);
     for (size_t i = 0; i < e->count; i++) {
         float scale = scales[i % (size_t)channels];
-        if (!mask[i])
+        if (mask[i] == MASK_OWNED)
+            continue;
+        if (mask[i] == MASK_PRUNED)
             weights[i] = 0.0f;
         else if (bits == SNAPSHOT_HALF)
             weights[i] = half_round(weights[i]);
@@ -109,45 +80,6 @@ int snapshot_round(struct model *m, const uint8_t *mask, int bits)
 
 /* ---- taking apart ---- */
 
-static void parts_release(struct parts *p)
-{
-    free(p->bits);
-    free(p->codes);
-    free(p->scales);
-    free(p->kept);
-    free(p->rest);
-    free(p->prototypes);
-}
-
-/* Room for the largest case: every weight kept. */
-static int parts_init(struct parts *p, const struct model *m)
-{
-    const struct param_table *t = &m->net->params;
-    *p = (struct parts){.prototype_count = model_file_prototypes(m)};
-    for (int e = 0; e < t->entry_count; e++) {
-        if (!is_conv(&t->entries[e]))
-            continue;
-        p->conv_count += t->entries[e].count;
-        p->scale_count += (size_t)t->entries[e].dims[3];
-    }
-    p->rest_count = t->count - p->conv_count;
-    p->bits = calloc(bit_bytes(p->conv_count), 1);
-    p->codes = calloc(p->conv_count, sizeof *p->codes);
-    p->scales = calloc(p->scale_count, sizeof *p->scales);
-    p->kept = calloc(p->conv_count, sizeof *p->kept);
-    p->rest = calloc(p->rest_count, sizeof *p->rest);
-    p->prototypes = calloc(p->prototype_count, sizeof *p->prototypes);
-    if (p->bits && p->codes && p->scales && p->kept && p->rest && p->prototypes)
-        return 0;
-    parts_release(p);
-    return ERR_NOMEM;
-}
-
-/* Where the walk over all convolutions stands. */
-struct place {
-    size_t bit, scale, rest;
-};
-
 static bool same_bits(float a, float b)
 {
     return memcmp(&a, &b, sizeof a) == 0;
@@ -174,12 +106,16 @@ static bool take_conv(struct parts *p, const struct param_entry *e, const uint8_
         for (int c = 0; c < channels; c++)
             p->scales[at->scale++] = quantise_pack_scale(scales[c]);
     }
-    for (size_t i = 0; i < e->count; i++, at->bit++) {
-        if (!mask[i] && !same_bits(weights[i], 0.0f))
-            return false;
-        if (!mask[i])
+    for (size_t i = 0; i < e->count; i++) {
+        if (mask[i] == MASK_OWNED)
             continue;
-        p->bits[at->bit / 8] |= (uint8_t)(1u << at->bit % 8);
+        if (mask[i] == MASK_PRUNED && !same_bits(weights[i], 0.0f))
+            return false;
+        if (mask[i] == MASK_KEPT)
+            p->bits[at->bit / 8] |= (uint8_t)(1u << at->bit % 8);
+        at->bit++;
+        if (mask[i] == MASK_PRUNED)
+            continue;
         if (!take_weight(p, bits, weights[i], scales[i % (size_t)channels]))
             return false;
     }
@@ -242,14 +178,14 @@ static struct container_section halves(uint32_t id, size_t count, const uint16_t
     return (struct container_section){id, count * sizeof *data, data};
 }
 
-static int write_parts(const struct parts *p, const struct model_file_spec *spec,
-                       struct container_section *sections, const char *path, uint64_t *out_bytes)
+/* `sections` has room for SNAPSHOT_SECTIONS, the first `count` are filled in. */
+static int write_parts(const struct parts *p, struct container_section *sections, int count,
+                       const char *path, uint64_t *out_bytes)
 {
-    struct container_section *s = sections + MODEL_FILE_SECTIONS;
+    struct container_section *s = sections + count;
     void *mask = NULL, *codes = NULL;
-    (void)spec; /* the first sections borrow from it */
     *s++ = halves(MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
-    int err = pack(p->bits, bit_bytes(p->conv_count), SECTION_MASK, s++, &mask);
+    int err = pack(p->bits, bit_bytes(p->bit_count), SECTION_MASK, s++, &mask);
     if (!err && p->coded) {
         *s++ = halves(SECTION_SCALES, p->scale_count, p->scales);
         err = pack(p->codes, p->kept_count, SECTION_CODES, s++, &codes);
@@ -264,160 +200,58 @@ static int write_parts(const struct parts *p, const struct model_file_spec *spec
     return err;
 }
 
-int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const char *path,
-                  uint64_t *out_bytes)
+static int describe_base(const char *base_path, const char *path, struct base *out)
+{
+    size_t folder = base_folder(base_path);
+    struct container *c;
+    *out = (struct base){0};
+    if (folder != base_folder(path) || strncmp(base_path, path, folder) != 0 ||
+        strlen(base_path + folder) >= sizeof out->name)
+        return ERR_INVALID;
+    memcpy(out->name, base_path + folder, strlen(base_path + folder));
+    if (!base_name_valid(out))
+        return ERR_INVALID;
+    int err = container_read(&c, base_path, CONTAINER_SNAPSHOT);
+    if (err)
+        return err;
+    out->identity = container_identity(c);
+    container_free(c);
+    return 0;
+}
+
+static int save(const struct model *m, const uint8_t *mask, int bits, const char *path,
+                const struct base *base, uint64_t *out_bytes)
 {
     struct model_file_spec spec;
     struct container_section sections[SNAPSHOT_SECTIONS];
     struct parts p;
+    int count = MODEL_FILE_SECTIONS;
     int err = snapshot_bits_valid(bits) ? model_file_describe(m, &spec, sections) : ERR_INVALID;
     if (!err)
-        err = parts_init(&p, m);
+        err = parts_init(&p, m, mask);
     if (err)
         return err;
+    if (base)
+        sections[count++] = (struct container_section){SECTION_BASE, sizeof *base, base};
     err = take_apart(&p, m, mask, bits);
+    if (!err && !base && p.bit_count != p.conv_count)
+        err = ERR_INVALID; /* it would lack what others own */
     if (!err)
-        err = write_parts(&p, &spec, sections, path, out_bytes);
+        err = write_parts(&p, sections, count, path, out_bytes);
     parts_release(&p);
     return err;
 }
 
-/* ---- reading ---- */
-
-/* Unpacks a frame that must hold exactly `bytes`. */
-static int unpack(const struct container *c, uint32_t id, void *to, size_t bytes)
+int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const char *path,
+                  uint64_t *out_bytes)
 {
-    struct container_section s;
-    int err = container_find(c, id, &s);
-    if (err)
-        return err;
-    if (ZSTD_getFrameContentSize(s.data, s.size_bytes) != bytes ||
-        ZSTD_decompress(to, bytes, s.data, s.size_bytes) != bytes)
-        return ERR_FORMAT;
-    return 0;
+    return save(m, mask, bits, path, NULL, out_bytes);
 }
 
-static int read_halves(const struct container *c, uint32_t id, size_t count, uint16_t *to)
+int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
+                         const char *base_path, const char *path, uint64_t *out_bytes)
 {
-    const void *from;
-    int err = container_find_sized(c, id, count * sizeof *to, &from);
-    if (!err)
-        memcpy(to, from, count * sizeof *to);
-    return err;
-}
-
-/* Unpacks the mask into p->bits and counts its ones into p->kept_count. */
-static int read_mask(struct parts *p, const struct container *c)
-{
-    size_t bytes = bit_bytes(p->conv_count);
-    int err = unpack(c, SECTION_MASK, p->bits, bytes);
-    if (err)
-        return err;
-    if (p->conv_count % 8 != 0 && p->bits[bytes - 1] >> p->conv_count % 8 != 0)
-        return ERR_FORMAT;
-    for (size_t i = 0; i < bytes; i++)
-        p->kept_count += (size_t)__builtin_popcount(p->bits[i]);
-    return 0;
-}
-
-/* Codes and scales, with the only values a writer makes. */
-static int read_codes(struct parts *p, const struct container *c)
-{
-    int err = read_halves(c, SECTION_SCALES, p->scale_count, p->scales);
-    if (!err)
-        err = unpack(c, SECTION_CODES, p->codes, p->kept_count);
-    for (size_t i = 0; !err && i < p->kept_count; i++)
-        if (p->codes[i] == INT8_MIN)
-            err = ERR_CORRUPT;
-    for (size_t i = 0; !err && i < p->scale_count; i++)
-        if (p->scales[i] >> 15)
-            err = ERR_CORRUPT;
-    return err;
-}
-
-static int read_parts(struct parts *p, const struct container *c)
-{
-    struct container_section s;
-    int err = read_mask(p, c);
-    p->coded = container_find(c, SECTION_CODES, &s) == 0;
-    if (!err && p->coded && container_find(c, SECTION_KEPT, &s) == 0)
-        err = ERR_FORMAT;
-    if (!err)
-        err = p->coded ? read_codes(p, c)
-                       : read_halves(c, SECTION_KEPT, p->kept_count, p->kept);
-    if (!err)
-        err = read_halves(c, SECTION_REST, p->rest_count, p->rest);
-    if (!err)
-        err = read_halves(c, MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
-    return err;
-}
-
-static void put_conv(const struct parts *p, const struct param_entry *e, struct place *at,
-                     size_t *kept, float *weights)
-{
-    size_t channels = (size_t)e->dims[3];
-    for (size_t i = 0; i < e->count; i++, at->bit++) {
-        if (!(p->bits[at->bit / 8] >> at->bit % 8 & 1))
-            continue;
-        float scale = quantise_unpack_scale(p->scales[at->scale + i % channels]);
-        weights[i] = p->coded ? (float)p->codes[*kept] * scale : half_to_float(p->kept[*kept]);
-        ++*kept;
-    }
-    at->scale += channels;
-}
-
-/* The inverse of take_apart; `m` is zero where nothing was kept. */
-static void put_together(const struct parts *p, struct model *m)
-{
-    const struct param_table *t = &m->net->params;
-    struct place at = {0};
-    size_t kept = 0;
-    for (int e = 0; e < t->entry_count; e++) {
-        const struct param_entry *entry = &t->entries[e];
-        float *values = m->params + entry->offset;
-        if (is_conv(entry)) {
-            put_conv(p, entry, &at, &kept, values);
-            continue;
-        }
-        for (size_t i = 0; i < entry->count; i++)
-            values[i] = half_to_float(p->rest[at.rest++]);
-    }
-    for (size_t i = 0; i < p->prototype_count; i++)
-        m->prototypes[i] = half_to_float(p->prototypes[i]);
-}
-
-static int restore(struct model *m, const struct container *c)
-{
-    struct parts p;
-    int err = parts_init(&p, m);
-    if (err)
-        return err;
-    err = read_parts(&p, c);
-    if (!err) {
-        put_together(&p, m);
-        if (!model_file_finite(m->params, m->net->params.count) ||
-            !model_file_finite(m->prototypes, p.prototype_count))
-            err = ERR_CORRUPT;
-    }
-    parts_release(&p);
-    return err;
-}
-
-int snapshot_load(struct model **out, const char *path, enum conv_isa isa)
-{
-    struct container *c;
-    struct model *m = NULL;
-    int err = container_read(&c, path, CONTAINER_SNAPSHOT);
-    if (err)
-        return err;
-    err = model_file_restore(&m, c, isa);
-    if (!err)
-        err = restore(m, c);
-    container_free(c);
-    if (err) {
-        model_release(m);
-        return err;
-    }
-    *out = m;
-    return 0;
+    struct base base;
+    int err = describe_base(base_path, path, &base);
+    return err ? err : save(m, mask, bits, path, &base, out_bytes);
 }

@@ -1,5 +1,12 @@
 /*
- * snapshot.h - the compressed store: a pruned model in one file, store `standalone`.
+ * snapshot.h - the compressed store: pruned models, each in one file.
+ *
+ * Two stores, one interface. A `standalone` file holds a model by itself. With the store `shared` all steps' models live in
+ * one set of weights: each step claims some of the weights that were still free, its file holds only these (and the batch
+ * norms, heads and prototypes, which every step has of its own), and says which file it builds on. A weight that was
+ * claimed never changes, so a model is the weights claimed up to its step, and zeros. Files never change either: going
+ * back to an earlier step and on from there, another branch of files begins, in which what later steps claimed is free.
+ * The first file of a chain is a standalone one; any standalone file may be the first.
  *
  * Layout in SNAPSHOT_FORMAT.md: a container (storage/container.h) with the model's spec, steps and
  * normalisation, the mask (one bit a convolution weight, entropy-coded with zstd), the kept values
@@ -36,8 +43,18 @@ int snapshot_round(struct model *m, const uint8_t *mask, int bits);
 int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const char *path,
                   uint64_t *out_bytes);
 
-/* Rebuilds the model from the file alone; new, one reference. Blocks on the disk. Errors as
- * model_load. */
+/* The same in the shared store: the file at `path` will build on the snapshot at `base_path`, of the step before, in the same
+ * folder. `mask` is MASK_OWNED where snapshot_load_owned says so of that one, and there `m` has its weights. Errors as
+ * container_read of the base, and as snapshot_save. */
+int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
+                         const char *base_path, const char *path, uint64_t *out_bytes);
+
+/* Rebuilds the model from the file, and from those it builds on, where they stand beside it; new, one reference. Blocks
+ * on the disk. Errors as model_load, of any of the files. */
 int snapshot_load(struct model **out, const char *path, enum conv_isa isa);
+/* The same, and which weights it and those below it claim: *out_owned, the caller's to free, is a mask
+ * (net->params.count) of MASK_OWNED there and MASK_KEPT elsewhere. */
+int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
+                        enum conv_isa isa);
 
 #endif

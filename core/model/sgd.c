@@ -33,7 +33,7 @@ static void update_range(float momentum, float decay, float rate, size_t lo, siz
                          float *params)
 {
     for (size_t i = lo; i < hi; i++) {
-        if (mask && !mask[i])
+        if (mask && mask[i] != 1)
             continue;
         velocity[i] = momentum * velocity[i] + (gradient[i] + decay * params[i]);
         params[i] -= rate * velocity[i];

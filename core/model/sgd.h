@@ -25,7 +25,7 @@ float sgd_rate(const struct sgd_options *o, int64_t step, int64_t total);
 /* For floats [lo, hi) of the trained part of the block:
  *   v = momentum v + (g + decay w);  w -= rate v
  * decay applies to convolution and head weights only, not to batch norm and biases. Where
- * mask (may be NULL) is 0, w and v are left alone. */
+ * mask (may be NULL) is not 1, w and v are left alone. */
 void sgd_update(const struct param_table *t, const struct sgd_options *o, float rate, size_t lo,
                 size_t hi, const float *gradient, const uint8_t *mask, float *velocity,
                 float *params);

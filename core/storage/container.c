@@ -342,6 +342,13 @@ void container_free(struct container *c)
     free(c);
 }
 
+uint64_t container_identity(const struct container *c)
+{
+    uint64_t sum;
+    memcpy(&sum, c->bytes + preamble_bytes(c->count) - sizeof sum, sizeof sum);
+    return sum;
+}
+
 int container_find(const struct container *c, uint32_t id, struct container_section *out)
 {
     for (uint32_t i = 0; i < c->count; i++) {

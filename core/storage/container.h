@@ -51,6 +51,9 @@ struct container; /* a file read whole and verified */
 int container_read(struct container **out, const char *path, enum container_kind kind);
 void container_free(struct container *c); /* NULL is fine */
 
+/* A number that two files share only if all their sections are the same: the XXH3-64 of header and table. */
+uint64_t container_identity(const struct container *c);
+
 /* The section with `id`, borrowed until container_free. ERR_FORMAT when absent. */
 int container_find(const struct container *c, uint32_t id, struct container_section *out);
 /* Same, and its size must be exactly `size_bytes`. */

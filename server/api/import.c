@@ -94,7 +94,7 @@ static int write_snapshot(struct importing *i, struct model *rounded)
     uint8_t *mask = malloc(rounded->net->params.count);
     if (!mask)
         return ERR_NOMEM;
-    int err = mask_by_magnitude(rounded->net, rounded->params, 1, mask);
+    int err = mask_by_magnitude(rounded->net, rounded->params, NULL, 1, mask);
     if (!err)
         err = snapshot_round(rounded, mask, SNAPSHOT_HALF);
     if (!err)

@@ -57,8 +57,9 @@ static json_t *snapshot_json(struct db_txn *t, const struct version *v, int *err
 {
     (void)t;
     *err = 0;
-    return json_pack("{s:I, s:i, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "version",
-                     (json_int_t)v->version, "step", v->step, "bytes",
+    return json_pack("{s:I, s:i, s:s, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "version",
+                     (json_int_t)v->version, "step", v->step, "store",
+                     v->shared ? "shared" : "standalone", "bytes",
                      (json_int_t)v->snapshot_bytes, "dense_bytes", (json_int_t)v->dense_bytes,
                      "share", (double)v->snapshot_bytes / (double)v->dense_bytes, "sparsity",
                      v->sparsity, "accuracy_dense", format_real(v->accuracy_dense),

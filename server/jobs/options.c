@@ -69,6 +69,7 @@ static const struct option options[] = {
     {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
     {"prune.bits", OPTION_INT, FIELD(learner.prune_bits), QUANTISE_MIN_BITS, SNAPSHOT_HALF, {NULL}},
+    {"store", OPTION_CHOICE, FIELD(learner.store), 0, 1, {"standalone", "shared"}},
     {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, 1, {"fp32", "bf16"}},
     {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
     {"gate", OPTION_LIMIT, FIELD(gate), 0, 1, {NULL}},

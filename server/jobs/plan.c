@@ -144,6 +144,18 @@ static int add_classes(struct db_txn *t, struct plan *p, struct refusal *why)
     return 0;
 }
 
+/* What the last snapshot prunes away is free for the next to claim. */
+static int check_capacity(const struct version *parent, const struct job_options *o,
+                          struct refusal *why)
+{
+    if (o->learner.store != STORE_SHARED || parent->sparsity >= STORE_FREE_MIN)
+        return 0;
+    return refuse(why, 409, "capacity_exhausted",
+                  "Only %.1f %% of the weights are free after version %lld, and a shared snapshot "
+                  "needs %.0f %%. Use store=standalone, or go back to an earlier version.",
+                  100 * parent->sparsity, (long long)parent->version, 100 * STORE_FREE_MIN);
+}
+
 /* Depth and input belong to the first job: the active version's job says what they are now. */
 static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *why)
 {
@@ -159,6 +171,8 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
         return err;
     err = job_options_load(&fixed, first.options);
     job_release(&first);
+    if (!err)
+        err = check_capacity(&active, o, why);
     if (err)
         return err;
     bool same_input = o->channels == fixed.channels && o->height == fixed.height &&

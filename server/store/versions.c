@@ -11,7 +11,8 @@
     "SELECT version, parent, job, step, active, classes, model_bytes, snapshot_bytes, "            \
     "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds, "          \
     "published, dense_kept, " from_snapshot ", (SELECT count(*) FROM versions c "                  \
-    "WHERE c.parent = versions.version AND c.discarded_ms IS NULL) FROM versions "
+    "WHERE c.parent = versions.version AND c.discarded_ms IS NULL), "                              \
+    "(SELECT json_extract(options, '$.store') FROM jobs WHERE id = job) IS 'shared' FROM versions "
 #define COLUMNS SELECT("from_snapshot")
 
 /* ?1 (0: the active version) and its ancestors: version v with parent p served from its snapshot (s)
@@ -45,6 +46,7 @@ static void read_version(sqlite3_stmt *s, void *element)
         .dense_kept = sqlite3_column_int(s, 15) != 0,
         .from_snapshot = sqlite3_column_int(s, 16) != 0,
         .children = sqlite3_column_int(s, 17),
+        .shared = sqlite3_column_int(s, 18) != 0,
     };
 }
 

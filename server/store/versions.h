@@ -27,6 +27,7 @@ struct version {
     bool from_snapshot;      /* what served last was rebuilt from the snapshot; in a chain: when
                                 the next one was made */
     int children;            /* versions that build on it */
+    bool shared;             /* its snapshot is of the shared store */
     int classes;             /* known after it */
     int64_t model_bytes, snapshot_bytes, dense_bytes;
     double sparsity;

@@ -116,7 +116,7 @@ static void make_teachers(struct bench *b)
         uint8_t *mask = malloc(m->net->params.count);
         snprintf(b->paths[i], sizeof b->paths[i], "%s/%d", b->dir, i);
         b->snapshot_paths[i] = b->paths[i];
-        int err = mask ? mask_by_magnitude(m->net, m->params, 0.25f, mask) : ERR_NOMEM;
+        int err = mask ? mask_by_magnitude(m->net, m->params, NULL, 0.25f, mask) : ERR_NOMEM;
         if (!err)
             err = snapshot_round(m, mask, SNAPSHOT_HALF);
         if (!err)

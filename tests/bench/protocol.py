@@ -24,6 +24,8 @@ CONTROLS = {
     "lwf.mc": {**LWF_MC, **HEAD},
     "m2kd": {**M2KD, **DISCRIMINANT},  # the daemon's defaults
 }
+# How earlier models are kept: pruned, each by itself (the default, 25 %); not pruned; pruned, sharing their weights.
+STORES = {"": {}, ", whole": WHOLE, ", shared": {"store": "shared"}}
 # Those that keep images of old classes, as the surveys do.
 REPLAY = {
     "m2kd+2000 exemplars": {**M2KD, **DISCRIMINANT, **EXEMPLARS},
@@ -34,10 +36,8 @@ ABLATION = {
     "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE},
     "lwf": {**LAST, **HEAD, "loss": "softmax"},
     "lwf.mc+prototypes": {**LWF_MC, **PROTOTYPES},
-    "last, aux off": {**M2KD, **PROTOTYPES, "teachers": "last", "aux": False},
-    "last, aux on": {**M2KD, **PROTOTYPES, "teachers": "last"},
-    "all, aux off": {**M2KD, **PROTOTYPES, "aux": False},
-    "all, aux on": {**M2KD, **PROTOTYPES},
+    **{f"{teachers}, aux {aux}{name}": {**M2KD, **PROTOTYPES, **store, "teachers": teachers, "aux": aux == "on"}
+       for name, store in STORES.items() for teachers in ("last", "all") for aux in ("off", "on")},
     "discriminant": {**M2KD, **DISCRIMINANT},
     "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
     "teachers in fp32": {**M2KD, **PROTOTYPES, "teachers_precision": "fp32"},
@@ -47,10 +47,8 @@ ABLATION = {
     "softmax": {**M2KD, **PROTOTYPES, "loss": "softmax"},
     "head": {**M2KD, **HEAD},
     "softmax, head": {**M2KD, **HEAD, "loss": "softmax"},
-    "whole teachers": {**M2KD, **PROTOTYPES, "prune": {"keep": 1, "epochs": 0, "bits": 16}},
-    "keep 50 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.5}},
-    "keep 10 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.1}},
-    "keep 5 %": {**M2KD, **PROTOTYPES, "prune": {"keep": 0.05}},
+    **{f"keep {percent} %{name}": {**M2KD, **PROTOTYPES, **store, "prune": {"keep": percent / 100}}
+       for name, store in STORES.items() if name != ", whole" for percent in (50, 10, 5)},
     "16 bits": {**M2KD, **PROTOTYPES, "prune": {"bits": 16}},
     "8 bits": {**M2KD, **PROTOTYPES, "prune": {"bits": 8}},
     "4 bits": {**M2KD, **PROTOTYPES, "prune": {"bits": 4}},

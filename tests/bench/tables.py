@@ -47,10 +47,11 @@ def number(values, sign=""):
 
 
 def stored(results):
-    """Bytes of the last snapshot, over all seeds: share of dense; and the accuracy it loses, at the worst step."""
-    share = [r["snapshot_bytes"][-1] / r["snapshot_dense_bytes"][-1] for r in results]
+    """Bytes of all snapshots of a run, as some hold only what others do not: the mean over all seeds, and the share of dense; and
+    the accuracy the worst of them loses."""
+    share = [sum(r["snapshot_bytes"]) / sum(r["snapshot_dense_bytes"]) for r in results]
     lost = [max(x for x in r["snapshot_accuracy_lost"] if x is not None) for r in results]
-    return [f"{sum(r['snapshot_bytes'][-1] for r in results) / len(results) / 1000:.1f} kB, {100 * sum(share) / len(share):.1f} %",
+    return [f"{sum(sum(r['snapshot_bytes']) for r in results) / len(results) / 1000:.1f} kB, {100 * sum(share) / len(share):.1f} %",
             f"{sum(100 * x for x in lost) / len(lost):+.1f}"]
 
 
@@ -96,7 +97,7 @@ def conditions(profile, found):
 def section(results, profile, validate=False):
     found = load(results, profile, validate)
     p = protocol.PROFILES[profile]
-    rows = [["method", "seeds", *(title for title, _ in MEASURES), "last snapshot, of dense", "it loses at most", "seconds"]]
+    rows = [["method", "seeds", *(title for title, _ in MEASURES), "all snapshots, of dense", "one loses at most", "seconds"]]
     for method in p.rows:
         rows.append(row(method, [r for (m, _), r in sorted(found.items()) if m == method]))
     text = f"## {p.title} (`{profile}`{', validation' if validate else ''})\n\n" + conditions(profile, found) + markdown(rows)

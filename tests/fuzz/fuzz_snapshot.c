@@ -1,6 +1,7 @@
 /*
  * fuzz_snapshot.c - any bytes as a snapshot file. Its checksums are put right first, where its table can be read: what they
- * hold off is tested elsewhere, and behind them stand sizes, masks and codes that must be checked themselves.
+ * hold off is tested elsewhere, and behind them stand sizes, masks and codes that must be checked themselves. A good file
+ * called "base" stands beside it, and what identifies that in a section BASE is put right too.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,46 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { HEADER = 32, ROW = 32 };
 
+static uint8_t *base; /* the file */
+static size_t base_size;
+static uint64_t base_identity;
+
+static void write_file(const char *path, const uint8_t *data, size_t size)
+{
+    FILE *out = fopen(path, "wb");
+    if (!out || fwrite(data, 1, size, out) != size || fclose(out) != 0)
+        abort();
+}
+
+/* One step of two classes, a quarter of its weights kept; made at `path`, once. */
+static void make_base(const char *path)
+{
+    static const int steps[] = {2};
+    const struct resnet_spec spec = {.blocks = 1, .channels = 1, .height = 8, .width = 8,
+                                     .classes = 2};
+    struct model *m;
+    struct container *c;
+    uint64_t bytes;
+    if (model_new(&m, &spec, steps, 1, CONV_ISA_BASELINE) != 0)
+        abort();
+    uint8_t *mask = malloc(m->net->params.count);
+    resnet_initialise(m->net, 1, m->params);
+    if (!mask || mask_by_magnitude(m->net, m->params, NULL, 0.25f, mask) != 0 ||
+        snapshot_round(m, mask, 6) != 0 || snapshot_save(m, mask, 6, path, &bytes) != 0 ||
+        container_read(&c, path, CONTAINER_SNAPSHOT) != 0)
+        abort();
+    base_identity = container_identity(c);
+    container_free(c);
+    FILE *in = fopen(path, "rb");
+    base = malloc(bytes);
+    base_size = bytes;
+    if (!in || !base || fread(base, 1, bytes, in) != bytes)
+        abort();
+    fclose(in);
+    model_release(m);
+    free(mask);
+}
+
 static void put_right(uint8_t *file, size_t size)
 {
     uint32_t count;
@@ -31,10 +72,14 @@ static void put_right(uint8_t *file, size_t size)
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *row = file + HEADER + i * ROW;
         uint64_t at, bytes;
+        uint32_t id;
+        memcpy(&id, row, sizeof id);
         memcpy(&at, row + 8, sizeof at);
         memcpy(&bytes, row + 16, sizeof bytes);
         if (at > size || bytes > size - at)
             continue;
+        if (id == CONTAINER_ID('B', 'A', 'S', 'E') && bytes >= sizeof base_identity)
+            memcpy(file + at, &base_identity, sizeof base_identity);
         sum = XXH3_64bits(file + at, bytes);
         memcpy(row + 24, &sum, sizeof sum);
     }
@@ -47,7 +92,7 @@ static void use(struct model *m, const char *path)
 {
     static const int bits[] = {4, SNAPSHOT_HALF};
     uint8_t *mask = malloc(m->net->params.count);
-    if (!mask || mask_by_magnitude(m->net, m->params, 0.5f, mask) != 0)
+    if (!mask || mask_by_magnitude(m->net, m->params, NULL, 0.5f, mask) != 0)
         abort();
     for (int i = 0; i < 2; i++)
         if (snapshot_round(m, mask, bits[i]) != 0 ||
@@ -58,22 +103,26 @@ static void use(struct model *m, const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char folder[] = "/tmp/fuzz-snapshot-XXXXXX", path[64];
+    char folder[] = "/tmp/fuzz-snapshot-XXXXXX", path[64], base_path[64];
     uint8_t *file = malloc(size + 1);
     if (!file || !mkdtemp(folder))
         abort();
+    snprintf(path, sizeof path, "%s/file", folder);
+    snprintf(base_path, sizeof base_path, "%s/base", folder);
+    if (base)
+        write_file(base_path, base, base_size);
+    else
+        make_base(base_path);
     memcpy(file, data, size);
     put_right(file, size);
-    snprintf(path, sizeof path, "%s/file", folder);
-    FILE *out = fopen(path, "wb");
-    if (!out || fwrite(file, 1, size, out) != size || fclose(out) != 0)
-        abort();
+    write_file(path, file, size);
     struct model *m;
     if (snapshot_load(&m, path, CONV_ISA_BASELINE) == 0) {
         use(m, path);
         model_release(m);
     }
     unlink(path);
+    unlink(base_path);
     rmdir(folder);
     free(file);
     return 0;

@@ -159,7 +159,7 @@ def container(kind, sections):
 
 
 def snapshots():
-    """ResNet-8 for one channel of 8x8 and two classes, in both forms of the kept weights."""
+    """ResNet-8 for one channel of 8x8 and two classes, in both forms of the kept weights, and a second step that shares them."""
     def frame(data):
         return subprocess.run(["zstd", "-19", "-c", f"--stream-size={len(data)}"], input=data, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, check=True).stdout
@@ -170,13 +170,23 @@ def snapshots():
     kept[rng.integers(0, weights, 300)] = True
     rest = numpy.full(4 * channels + 2 * (64 + 16 + 32 + 3), 0.5, "<f2")
     spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 2, 1, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)
-    common = [("SPEC", spec), ("STEP", struct.pack("<i", 2)),
+    covariance = ("COVA", numpy.full(64 * 65 // 2, 0.25, "<f4").tobytes())
+    common = [("SPEC", spec), ("STEP", struct.pack("<i", 2)), covariance,
               ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes())),
               ("REST", rest.tobytes()), ("PROT", numpy.full(128, 0.125, "<f2").tobytes())]
     codes = rng.integers(-31, 32, kept.sum(), dtype=numpy.int8)
     save("snapshot", "codes", container(2, [*common, ("SCAL", struct.pack("<H", 0x3c00) * channels),
                                             ("CODE", frame(codes.tobytes()))]))
     save("snapshot", "halves", container(2, [*common, ("KEPT", (codes / 31).astype("<f2").tobytes())]))
+    # The target itself writes the file below, called "base", which keeps a quarter, and puts the number right that identifies it.
+    rest = numpy.full(4 * channels + 4 * (64 + 16 + 32 + 3), 0.5, "<f2")
+    spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 4, 2, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)
+    claimed = numpy.zeros((weights - 9 * 16) * 3 // 4, bool)
+    claimed[::50] = True
+    save("snapshot", "shared", container(2, [
+        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), covariance, ("BASE", struct.pack("<Q56s", 0, b"base")),
+        ("MASK", frame(numpy.packbits(claimed, bitorder="little").tobytes())), ("REST", rest.tobytes()),
+        ("PROT", numpy.full(256, 0.125, "<f2").tobytes()), ("KEPT", numpy.full(claimed.sum(), 0.25, "<f2").tobytes())]))
 
 
 images()

@@ -55,7 +55,7 @@ static const struct param_entry *conv_entry(const struct fixture *f, int layer)
 static void test_keeps_the_largest(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 0.3f, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 0.3f, f->mask), 0);
     for (int layer = 1; layer < f->net->layer_count; layer++) {
         const struct param_entry *e = conv_entry(f, layer);
         size_t kept = 0;
@@ -76,7 +76,7 @@ static void test_leaves_the_rest(void **state)
 {
     struct fixture *f = *state;
     const struct param_table *t = &f->net->params;
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 0.01f, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 0.01f, f->mask), 0);
     for (int e = 0; e < t->entry_count; e++) {
         bool pruned = t->entries[e].kind == PARAM_CONV_WEIGHT && e != f->net->layers[0].weight;
         for (size_t i = 0; i < t->entries[e].count && !pruned; i++)
@@ -96,7 +96,7 @@ static void test_ties_go_to_the_lower_index(void **state)
     w[700] = -3.0f;
     for (int i = 0; i < 5; i++)
         w[ties[i]] = i % 2 ? -2.0f : 2.0f;
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 4.0f / (float)e->count, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 4.0f / (float)e->count, f->mask), 0);
     size_t kept = 0;
     for (size_t i = 0; i < e->count; i++)
         kept += f->mask[e->offset + i];
@@ -106,19 +106,45 @@ static void test_ties_go_to_the_lower_index(void **state)
         assert_int_equal(f->mask[e->offset + ties[i]], i < 3);
 }
 
+/* What earlier steps own is not up for choice, however large; of the rest the share is taken. */
+static void test_chooses_among_the_free(void **state)
+{
+    struct fixture *f = *state;
+    const struct param_entry *e = conv_entry(f, 2);
+    uint8_t *owned = malloc(f->net->params.count);
+    int kept = 0, last = conv_entry(f, 3)->count;
+    memset(owned, MASK_KEPT, f->net->params.count);
+    for (size_t i = 0; i < e->count; i += 4) {
+        owned[e->offset + i] = MASK_OWNED;
+        f->params[e->offset + i] = 9.0f;
+    }
+    memset(owned + conv_entry(f, 3)->offset, MASK_OWNED, (size_t)last);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, owned, 0.5f, f->mask), 0);
+    for (size_t i = 0; i < e->count; i++) {
+        assert_int_equal(f->mask[e->offset + i] == MASK_OWNED, i % 4 == 0);
+        kept += f->mask[e->offset + i] == MASK_KEPT;
+    }
+    assert_int_equal(kept, (e->count - e->count / 4) / 2);
+    for (int i = 0; i < last; i++)
+        assert_int_equal(f->mask[conv_entry(f, 3)->offset + (size_t)i], MASK_OWNED);
+    mask_apply(f->mask, 0, (int64_t)f->net->params.count, f->params);
+    assert_true(f->params[e->offset] == 9.0f);
+    free(owned);
+}
+
 static void test_limits(void **state)
 {
     struct fixture *f = *state;
     memset(f->mask, 7, f->net->params.count);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 0.0f, f->mask), ERR_INVALID);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, -1.0f, f->mask), ERR_INVALID);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 1.001f, f->mask), ERR_INVALID);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, NAN, f->mask), ERR_INVALID);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 0.0f, f->mask), ERR_INVALID);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, -1.0f, f->mask), ERR_INVALID);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 1.001f, f->mask), ERR_INVALID);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, NAN, f->mask), ERR_INVALID);
     assert_int_equal(f->mask[0], 7);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 1.0f, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 1.0f, f->mask), 0);
     for (size_t i = 0; i < f->net->params.count; i++)
         assert_int_equal(f->mask[i], 1);
-    assert_int_equal(mask_by_magnitude(f->net, f->params, 1e-9f, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->net, f->params, NULL, 1e-9f, f->mask), 0);
     const struct param_entry *e = conv_entry(f, 2);
     size_t kept = 0;
     for (size_t i = 0; i < e->count; i++)
@@ -142,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_keeps_the_largest),
         cmocka_unit_test(test_leaves_the_rest),
         cmocka_unit_test(test_ties_go_to_the_lower_index),
+        cmocka_unit_test(test_chooses_among_the_free),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_apply),
     };

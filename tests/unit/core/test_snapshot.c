@@ -52,7 +52,7 @@ static void make(struct fixture *f, float keep, int bits)
     f->m->classifier = CLASSIFIER_PROTOTYPES;
     f->mask = malloc(f->m->net->params.count);
     assert_non_null(f->mask);
-    assert_int_equal(mask_by_magnitude(f->m->net, f->m->params, keep, f->mask), 0);
+    assert_int_equal(mask_by_magnitude(f->m->net, f->m->params, NULL, keep, f->mask), 0);
     f->bits = bits;
     assert_int_equal(snapshot_round(f->m, f->mask, bits), 0);
 }
@@ -122,10 +122,12 @@ static void test_round_to_codes(void **state)
     w[3 * channels] = -0.4f;
     f.mask[e->offset + 4 * channels] = 0; /* what is pruned has no say in the scale */
     w[4 * channels] = 100.0f;
+    f.mask[e->offset + 5 * channels] = MASK_OWNED; /* neither has what others own, and that stays as it is */
+    w[5 * channels] = 50.123f;
     assert_int_equal(snapshot_round(f.m, f.mask, 4), 0);
     assert_true(w[0] == -7.0f && w[channels] == 3.0f && w[2 * channels] == 4.0f);
     assert_true(w[3 * channels] == 0.0f && !signbit(w[3 * channels]));
-    assert_true(w[4 * channels] == 0.0f && w[1] == 0.0f);
+    assert_true(w[4 * channels] == 0.0f && w[1] == 0.0f && w[5 * channels] == 50.123f);
     assert_true(w[2] != 0.0f); /* the next channel has a scale of its own */
     drop(&f);
 }

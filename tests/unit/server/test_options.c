@@ -37,7 +37,7 @@ static void test_every_option(void **state)
               "\"temperature\":4,\"depth\":20,\"epochs\":7,\"batch\":32,\"lr\":0.5,"
               "\"momentum\":0.75,\"weight_decay\":0.5,\"schedule\":\"step\",\"lr_later\":0.5,"
               "\"pad\":2,\"flip\":false,\"prune\":{\"keep\":0.5,\"epochs\":3,\"bits\":8},"
-              "\"seed\":42,"
+              "\"store\":\"shared\",\"seed\":42,"
               "\"input\":{\"channels\":1,\"height\":28,\"width\":30}}",
               &why),
         0);
@@ -52,7 +52,7 @@ static void test_every_option(void **state)
     assert_true(l->sgd.lr == 0.5f && l->sgd.momentum == 0.75f && l->sgd.weight_decay == 0.5f &&
                 l->sgd.schedule == SGD_STEP && l->lr_later == 0.5f);
     assert_true(l->prune_keep == 0.5f && l->prune_epochs == 3 && l->prune_bits == 8 &&
-                l->seed == 42);
+                l->store == STORE_SHARED && l->seed == 42);
     assert_true(o.channels == 1 && o.height == 28 && o.width == 30);
     assert_true(o.depth_given && o.input_given);
 }

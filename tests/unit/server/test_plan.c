@@ -160,6 +160,22 @@ static void test_known_class_may_be_tested(void **state)
     plan_release(&p.plan);
 }
 
+/* The version there is leaves no weight free. */
+static void test_shared_needs_free_weights(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "new", "emu", NULL, 3, 0);
+    struct posting p = posting("new", NULL);
+    p.options.learner.store = STORE_SHARED;
+    accepted(s, &p); /* the first of all has all of them */
+    plan_release(&p.plan);
+    learn_first(s);
+    refused(s, &p, 409, "capacity_exhausted");
+    p.options.learner.store = STORE_STANDALONE;
+    accepted(s, &p);
+    plan_release(&p.plan);
+}
+
 static void test_softmax_needs_two(void **state)
 {
     struct store *s = *state;
@@ -259,6 +275,7 @@ int main(void)
         STORE_TEST(test_batches_refused),
         STORE_TEST(test_classes_refused),
         STORE_TEST(test_known_class_may_be_tested),
+        STORE_TEST(test_shared_needs_free_weights),
         STORE_TEST(test_softmax_needs_two),
         STORE_TEST(test_architecture_is_fixed),
         STORE_TEST(test_start_checks_again),

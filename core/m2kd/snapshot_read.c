@@ -1,0 +1,266 @@
+/*
+ * snapshot_read.c - models from snapshot files; see snapshot.h and SNAPSHOT_FORMAT.md.
+ *
+ * A file of the shared store says which file it builds on, that one the next, and so on to one that stands alone. They
+ * are read from there back: each claims some of the weights that those before it left free.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "core/err.h"
+#include "core/m2kd/mask.h"
+#include "core/m2kd/snapshot.h"
+#include "core/m2kd/snapshot_parts.h"
+#include "core/model/model_file.h"
+#include "core/nn/half.h"
+
+enum { PATH_BYTES = 4400 };
+
+/* Unpacks a frame that must hold exactly `bytes`. */
+static int unpack(const struct container *c, uint32_t id, void *to, size_t bytes)
+{
+    struct container_section s;
+    int err = container_find(c, id, &s);
+    if (err)
+        return err;
+    if (ZSTD_getFrameContentSize(s.data, s.size_bytes) != bytes ||
+        ZSTD_decompress(to, bytes, s.data, s.size_bytes) != bytes)
+        return ERR_FORMAT;
+    return 0;
+}
+
+static int read_halves(const struct container *c, uint32_t id, size_t count, uint16_t *to)
+{
+    const void *from;
+    int err = container_find_sized(c, id, count * sizeof *to, &from);
+    if (!err)
+        memcpy(to, from, count * sizeof *to);
+    return err;
+}
+
+/* Unpacks the mask into p->bits and counts its ones into p->kept_count. */
+static int read_mask(struct parts *p, const struct container *c)
+{
+    size_t bytes = bit_bytes(p->bit_count);
+    int err = unpack(c, SECTION_MASK, p->bits, bytes);
+    if (err)
+        return err;
+    if (p->bit_count % 8 != 0 && p->bits[bytes - 1] >> p->bit_count % 8 != 0)
+        return ERR_FORMAT;
+    for (size_t i = 0; i < bytes; i++)
+        p->kept_count += (size_t)__builtin_popcount(p->bits[i]);
+    return 0;
+}
+
+/* Codes and scales, with the only values a writer makes. */
+static int read_codes(struct parts *p, const struct container *c)
+{
+    int err = read_halves(c, SECTION_SCALES, p->scale_count, p->scales);
+    if (!err)
+        err = unpack(c, SECTION_CODES, p->codes, p->kept_count);
+    for (size_t i = 0; !err && i < p->kept_count; i++)
+        if (p->codes[i] == INT8_MIN)
+            err = ERR_CORRUPT;
+    for (size_t i = 0; !err && i < p->scale_count; i++)
+        if (p->scales[i] >> 15)
+            err = ERR_CORRUPT;
+    return err;
+}
+
+/* The mask and the weights it keeps. */
+static int read_weights(struct parts *p, const struct container *c)
+{
+    struct container_section s;
+    int err = read_mask(p, c);
+    p->coded = container_find(c, SECTION_CODES, &s) == 0;
+    if (!err && p->coded && container_find(c, SECTION_KEPT, &s) == 0)
+        err = ERR_FORMAT;
+    if (!err)
+        err = p->coded ? read_codes(p, c)
+                       : read_halves(c, SECTION_KEPT, p->kept_count, p->kept);
+    return err;
+}
+
+/* Fills in the weights this file keeps; they are owned from now on. */
+static void put_conv(const struct parts *p, const struct param_entry *e, struct place *at,
+                     size_t *kept, uint8_t *owned, float *weights)
+{
+    size_t channels = (size_t)e->dims[3];
+    for (size_t i = 0; i < e->count; i++) {
+        if (owned[i] == MASK_OWNED)
+            continue;
+        bool own = p->bits[at->bit / 8] >> at->bit % 8 & 1;
+        at->bit++;
+        if (!own)
+            continue;
+        float scale = quantise_unpack_scale(p->scales[at->scale + i % channels]);
+        weights[i] = p->coded ? (float)p->codes[*kept] * scale : half_to_float(p->kept[*kept]);
+        owned[i] = MASK_OWNED;
+        ++*kept;
+    }
+    at->scale += channels;
+}
+
+static void put_weights(const struct parts *p, struct model *m, uint8_t *owned)
+{
+    const struct param_table *t = &m->net->params;
+    struct place at = {0};
+    size_t kept = 0;
+    for (int e = 0; e < t->entry_count; e++) {
+        const struct param_entry *entry = &t->entries[e];
+        if (is_conv(entry))
+            put_conv(p, entry, &at, &kept, owned + entry->offset, m->params + entry->offset);
+    }
+}
+
+/* All parameters but convolution weights, and the prototypes. */
+static void put_rest(const struct parts *p, struct model *m)
+{
+    const struct param_table *t = &m->net->params;
+    size_t at = 0;
+    for (int e = 0; e < t->entry_count; e++) {
+        const struct param_entry *entry = &t->entries[e];
+        for (size_t i = 0; i < entry->count && !is_conv(entry); i++)
+            m->params[entry->offset + i] = half_to_float(p->rest[at++]);
+    }
+    for (size_t i = 0; i < p->prototype_count; i++)
+        m->prototypes[i] = half_to_float(p->prototypes[i]);
+}
+
+static int restore_rest(struct model *m, struct parts *p, const struct container *c)
+{
+    int err = read_halves(c, SECTION_REST, p->rest_count, p->rest);
+    if (!err)
+        err = read_halves(c, MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
+    if (err)
+        return err;
+    put_rest(p, m);
+    return model_file_finite(m->params, m->net->params.count) &&
+                   model_file_finite(m->prototypes, p->prototype_count)
+               ? 0
+               : ERR_CORRUPT;
+}
+
+/* Whether a snapshot of `below` can be what one of `m` builds on: its network, one step earlier. */
+static bool is_below(const struct model *below, const struct model *m)
+{
+    const struct resnet_spec *a = &below->net->spec, *b = &m->net->spec;
+    return a->arch == b->arch && a->blocks == b->blocks && a->channels == b->channels &&
+           a->height == b->height && a->width == b->width &&
+           below->step_count == m->step_count - 1 &&
+           memcmp(below->step_end, m->step_end,
+                  (size_t)below->step_count * sizeof *m->step_end) == 0;
+}
+
+/* Where a model and the files it is made of stand. */
+struct rebuilding {
+    struct model *m;
+    uint8_t *owned;        /* by the files read so far */
+    char path[PATH_BYTES]; /* of one of them */
+    size_t folder;         /* bytes of the path that are the same for all */
+};
+
+static int restore_weights(struct rebuilding *r, const struct model *at, const struct container *c);
+
+/* The weights of the file that one of model `at` builds on, and of those below it. Each is of fewer
+ * steps than the one above, so there is an end to it. */
+static int restore_below(struct rebuilding *r, const struct model *at, const struct base *base)
+{
+    struct container *c;
+    struct model *below = NULL;
+    size_t room = sizeof r->path - r->folder;
+    if (!base_name_valid(base))
+        return ERR_FORMAT;
+    if (strlen(base->name) >= room)
+        return ERR_INVALID;
+    memcpy(r->path + r->folder, base->name, strlen(base->name) + 1);
+    int err = container_read(&c, r->path, CONTAINER_SNAPSHOT);
+    if (err)
+        return err;
+    err = container_identity(c) == base->identity ? model_file_restore(&below, c, at->net->isa)
+                                                  : ERR_CORRUPT;
+    if (!err)
+        err = is_below(below, at) ? restore_weights(r, below, c) : ERR_FORMAT;
+    model_release(below);
+    container_free(c);
+    return err;
+}
+
+/* Convolution weights of the file `c` of model `at`, and of all below it. */
+static int restore_weights(struct rebuilding *r, const struct model *at, const struct container *c)
+{
+    struct container_section s;
+    struct base base;
+    struct parts p;
+    int err = 0;
+    if (container_find(c, SECTION_BASE, &s) == 0) {
+        if (s.size_bytes != sizeof base)
+            return ERR_FORMAT;
+        memcpy(&base, s.data, sizeof base);
+        err = restore_below(r, at, &base);
+    }
+    if (!err)
+        err = parts_init(&p, r->m, r->owned);
+    if (err)
+        return err;
+    err = read_weights(&p, c);
+    if (!err)
+        put_weights(&p, r->m, r->owned);
+    if (!err && at == r->m)
+        err = restore_rest(r->m, &p, c);
+    parts_release(&p);
+    return err;
+}
+
+static int rebuild(struct model *m, uint8_t *owned, const struct container *c, const char *path)
+{
+    struct rebuilding *r = calloc(1, sizeof *r);
+    if (!r)
+        return ERR_NOMEM;
+    r->m = m;
+    r->owned = owned;
+    r->folder = base_folder(path);
+    memset(owned, MASK_KEPT, m->net->params.count);
+    int err = r->folder < sizeof r->path ? 0 : ERR_INVALID;
+    if (!err) {
+        memcpy(r->path, path, r->folder);
+        err = restore_weights(r, m, c);
+    }
+    free(r);
+    return err;
+}
+
+int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
+                        enum conv_isa isa)
+{
+    struct container *c;
+    struct model *m = NULL;
+    uint8_t *owned = NULL;
+    int err = container_read(&c, path, CONTAINER_SNAPSHOT);
+    if (err)
+        return err;
+    err = model_file_restore(&m, c, isa);
+    if (!err && !(owned = malloc(m->net->params.count)))
+        err = ERR_NOMEM;
+    if (!err)
+        err = rebuild(m, owned, c, path);
+    container_free(c);
+    if (err) {
+        model_release(m);
+        free(owned);
+        return err;
+    }
+    *out = m;
+    *out_owned = owned;
+    return 0;
+}
+
+int snapshot_load(struct model **out, const char *path, enum conv_isa isa)
+{
+    uint8_t *owned;
+    int err = snapshot_load_owned(out, &owned, path, isa);
+    if (!err)
+        free(owned);
+    return err;
+}

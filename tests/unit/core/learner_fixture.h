@@ -1,0 +1,153 @@
+/*
+ * learner_fixture.h - increments on small images made here, for the tests of the learner.
+ */
+#ifndef ACCRETED_TESTS_LEARNER_FIXTURE_H
+#define ACCRETED_TESTS_LEARNER_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "core/err.h"
+#include "core/learner/learner.h"
+#include "core/m2kd/snapshot.h"
+
+enum { CHANNELS = 3, PER_CLASS = 40, CLASSES = 4 };
+
+/* One directory a test, with the files of up to three steps. */
+struct place {
+    char dir[64], model[3][96], snapshot[3][96], checkpoint[96];
+    const char *snapshot_paths[3];
+    atomic_int command;
+    int side; /* of the images */
+    int stop_after; /* epochs reported until the command word is set; 0 = never */
+    enum learner_command then;
+    int epochs;
+    double last_fraction;
+    bool fraction_fell;
+    struct learner_epoch last_epoch;
+};
+
+/* Class c, in images of 8x8 blocks: a bright bar whose direction and colour depend on c, in noise. */
+static inline void make_data(struct dataset *d, int side, int first, int end, int per_class, uint64_t seed)
+{
+    struct rng r;
+    rng_init(&r, seed, 77);
+    assert_int_equal(dataset_init(d, (end - first) * per_class, side, side, CHANNELS), 0);
+    for (int n = 0; n < d->count; n++) {
+        int c = first + n % (end - first), at = (int)rng_below(&r, 3) + 2;
+        d->labels[n] = c;
+        for (int p = 0; p < side * side * CHANNELS; p++) {
+            int y = p / CHANNELS / side * 8 / side, x = p / CHANNELS % side * 8 / side;
+            bool bar = (c % 2 ? x : y) == at && p % CHANNELS != c / 2;
+            d->pixels[(size_t)n * side * side * CHANNELS + p] =
+                (uint8_t)(rng_below(&r, 100) + (bar ? 150 : 0));
+        }
+    }
+}
+
+static inline int setup(void **state)
+{
+    struct place *p = calloc(1, sizeof *p);
+    p->side = 8;
+    snprintf(p->dir, sizeof p->dir, "/tmp/test_learner.XXXXXX");
+    assert_non_null(mkdtemp(p->dir));
+    for (int s = 0; s < 3; s++) {
+        snprintf(p->model[s], sizeof p->model[s], "%s/model%d", p->dir, s);
+        snprintf(p->snapshot[s], sizeof p->snapshot[s], "%s/snapshot%d", p->dir, s);
+        p->snapshot_paths[s] = p->snapshot[s];
+    }
+    snprintf(p->checkpoint, sizeof p->checkpoint, "%s/checkpoint", p->dir);
+    *state = p;
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    struct place *p = *state;
+    for (int s = 0; s < 3; s++) {
+        unlink(p->model[s]);
+        unlink(p->snapshot[s]);
+    }
+    unlink(p->checkpoint);
+    int left = rmdir(p->dir); /* fails when a temporary file was left behind */
+    free(p);
+    return left;
+}
+
+static inline void on_progress(void *ctx, const struct learner_progress *progress)
+{
+    struct place *p = ctx;
+    if (progress->fraction < p->last_fraction || progress->fraction > 1)
+        p->fraction_fell = true;
+    p->last_fraction = progress->fraction;
+}
+
+static inline void on_epoch(void *ctx, const struct learner_epoch *e)
+{
+    struct place *p = ctx;
+    p->last_epoch = *e;
+    if (++p->epochs == p->stop_after)
+        atomic_store(&p->command, p->then);
+}
+
+static inline struct learner_options options(void)
+{
+    struct learner_options o;
+    learner_options_default(&o);
+    o.blocks = 1;
+    o.epochs = 4;
+    o.batch = 16;
+    o.view.pad = 1;
+    o.view.flip = false;
+    o.prune_keep = 0.5f;
+    o.gang = 2;
+    return o;
+}
+
+/* Runs step 0 (classes 0, 1) or step 1 (classes 2, 3 on top of `base`). */
+static inline int run(struct place *p, const struct learner_options *o, int step,
+                      struct model *base, struct learner_result *result)
+{
+    struct dataset train, test;
+    int first = step * 2, end = first + 2;
+    make_data(&train, p->side, first, end, PER_CLASS, 1);
+    make_data(&test, p->side, 0, end, 20, 2);
+    p->last_fraction = 0;
+    struct learner_job job = {
+        .options = o,
+        .train = &train,
+        .test = &test,
+        .classes = end,
+        .base = base,
+        .snapshot_paths = p->snapshot_paths,
+        .checkpoint_path = p->checkpoint,
+        .model_path = p->model[step],
+        .snapshot_path = p->snapshot[step],
+        .command = &p->command,
+        .on_progress = on_progress,
+        .on_epoch = on_epoch,
+        .ctx = p,
+    };
+    int err = learner_run(&job, result);
+    dataset_release(&train);
+    dataset_release(&test);
+    return err;
+}
+
+static inline void same_params(const struct model *a, const struct model *b)
+{
+    assert_memory_equal(a->params, b->params, a->net->params.count * sizeof *a->params);
+    assert_memory_equal(a->prototypes, b->prototypes,
+                        (size_t)a->net->spec.classes * a->net->feature_count * sizeof(float));
+}
+
+#endif

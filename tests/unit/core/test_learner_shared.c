@@ -1,0 +1,144 @@
+/*
+ * test_learner_shared.c - increments whose snapshots share their weights (m2kd/snapshot.h).
+ */
+#include "tests/unit/core/learner_fixture.h"
+
+#include "core/m2kd/mask.h"
+
+static struct learner_options shared_options(void)
+{
+    struct learner_options o = options();
+    o.store = STORE_SHARED;
+    o.prune_keep = 0.3f;
+    o.sgd.weight_decay = 5e-3f;
+    return o;
+}
+
+/* Whether `m` has, bit for bit, the weights that the snapshot at `path` and those below it own. */
+static void has_owned(const struct model *m, const char *path)
+{
+    struct model *below;
+    uint8_t *owned;
+    int count = 0;
+    assert_int_equal(snapshot_load_owned(&below, &owned, path, conv_isa_best()), 0);
+    for (size_t i = 0; i < m->net->params.count && i < below->net->params.count; i++) {
+        if (owned[i] != MASK_OWNED)
+            continue;
+        assert_memory_equal(&m->params[i], &below->params[i], sizeof(float));
+        count++;
+    }
+    assert_true(count > 10000);
+    model_release(below);
+    free(owned);
+}
+
+/* Training goes on, with momentum and decay, and what earlier steps own stays to the bit: in the dense model, and so in every
+ * snapshot. The steps are learned all the same. */
+static void test_owned_weights_never_move(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = shared_options();
+    struct learner_result first, second;
+    struct model *before, *after, *snapshot;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    assert_int_equal(snapshot_load(&before, p->snapshot[0], conv_isa_best()), 0);
+    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    has_owned(second.model, p->snapshot[0]);
+    assert_int_equal(snapshot_load(&after, p->snapshot[0], conv_isa_best()), 0);
+    same_params(before, after);
+    assert_int_equal(snapshot_load(&snapshot, p->snapshot[1], conv_isa_best()), 0);
+    has_owned(snapshot, p->snapshot[0]);
+    assert_int_equal(snapshot->step_count, 2);
+    /* 0.3 of all, then 0.3 of the rest; the first convolution is whole */
+    assert_true(first.sparsity > 0.69 && first.sparsity < 0.7);
+    assert_true(second.sparsity > 0.48 && second.sparsity < 0.49);
+    assert_true(second.snapshot_bytes < first.snapshot_bytes);
+    assert_true(evaluation_accuracy(&first.dense) > 0.9);
+    for (int c = 2; c < CLASSES; c++) /* the free weights suffice for what is new */
+        assert_true(evaluation_correct(&second.dense, c) >= 18);
+    model_release(before);
+    model_release(after);
+    model_release(snapshot);
+    learner_result_release(&first);
+    learner_result_release(&second);
+}
+
+/* A step that goes on alone from a shared one, and a shared one from that: each is what its options say. */
+static void test_stores_may_follow_each_other(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = shared_options();
+    struct learner_result first, second;
+    struct model *m;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    learner_result_release(&second);
+    o.store = STORE_STANDALONE;
+    o.prune_keep = 0.5f;
+    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    learner_result_release(&first);
+    assert_int_equal(rename(p->snapshot[0], p->snapshot[2]), 0);
+    assert_int_equal(snapshot_load(&m, p->snapshot[1], conv_isa_best()), 0); /* needs no other */
+    model_release(m);
+    assert_int_equal(rename(p->snapshot[2], p->snapshot[0]), 0);
+    learner_result_release(&second);
+}
+
+static void test_resumed_is_bit_identical(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = shared_options();
+    struct learner_result base, whole, r;
+    struct model *snapshot, *again;
+    o.epochs = 2;
+    o.prune_epochs = 2;
+    assert_int_equal(run(p, &o, 0, NULL, &base), 0);
+    assert_int_equal(run(p, &o, 1, base.model, &whole), 0);
+    assert_int_equal(snapshot_load(&snapshot, p->snapshot[1], conv_isa_best()), 0);
+    for (int stop = 1; stop <= 4; stop++) {
+        p->epochs = 0;
+        p->stop_after = stop;
+        p->then = COMMAND_STOP;
+        assert_int_equal(run(p, &o, 1, base.model, &r), ERR_STOPPED);
+        atomic_store(&p->command, COMMAND_RUN);
+        p->stop_after = 0;
+        assert_int_equal(run(p, &o, 1, base.model, &r), 0);
+        assert_true(r.resumed && r.reproducible);
+        same_params(r.model, whole.model);
+        assert_int_equal(snapshot_load(&again, p->snapshot[1], conv_isa_best()), 0);
+        same_params(again, snapshot);
+        model_release(again);
+        learner_result_release(&r);
+    }
+    model_release(snapshot);
+    learner_result_release(&base);
+    learner_result_release(&whole);
+}
+
+static void test_refuses_what_cannot_share(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = shared_options();
+    struct learner_result first, r;
+    const char *bad = NULL;
+    o.method = METHOD_FROZEN;
+    assert_int_equal(learner_options_check(&o, &bad), ERR_INVALID);
+    assert_string_equal(bad, "store");
+    o = shared_options();
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    unlink(p->snapshot[0]);
+    assert_int_equal(run(p, &o, 1, first.model, &r), ERR_MISSING);
+    learner_result_release(&first);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_owned_weights_never_move),
+        TEST(test_stores_may_follow_each_other),
+        TEST(test_resumed_is_bit_identical),
+        TEST(test_refuses_what_cannot_share),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
