@@ -25,7 +25,7 @@ static int carry_over(struct learner *l, const float *features, struct model *m)
     float *map = malloc((size_t)width * width * sizeof *map);
     int err = old && map ? frozen_new(&f, base) : ERR_NOMEM;
     if (!err)
-        err = evaluate_features(f, d, l->gang, old);
+        err = evaluate_features(f, d, l->gang, l->job->command, old);
     if (!err)
         err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE, map);
     if (err)
@@ -47,7 +47,7 @@ static int fit_score_scale(struct learner *l, const struct frozen *f, struct mod
 {
     const struct dataset *d = l->job->train;
     float *scores = malloc((size_t)d->count * l->job->classes * sizeof *scores);
-    int err = scores ? evaluate_scores(f, d, l->gang, scores) : ERR_NOMEM;
+    int err = scores ? evaluate_scores(f, d, l->gang, l->job->command, scores) : ERR_NOMEM;
     if (!err)
         m->score_scale = calibrate_scale(d->count, l->job->classes, scores, d->labels);
     free(scores);
@@ -110,7 +110,7 @@ int learner_finish_classifier(struct learner *l, struct model *m)
     float *features = malloc((size_t)d->count * width * sizeof *features);
     int err = features ? frozen_new(&f, m) : ERR_NOMEM;
     if (!err)
-        err = evaluate_features(f, d, l->gang, features);
+        err = evaluate_features(f, d, l->gang, l->job->command, features);
     if (!err && l->base)
         err = carry_over(l, features, m);
     if (!err)

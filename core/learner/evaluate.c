@@ -13,6 +13,7 @@ struct evaluation_run {
     const struct frozen *frozen;
     const struct dataset *data;
     struct gang *gang;
+    const atomic_int *command;
     float *features; /* (count, feature_count), or NULL */
     float *scores;   /* (count, classes), or NULL */
     int *predicted;  /* (count), or NULL */
@@ -47,6 +48,11 @@ static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, i
         run->predicted[at + i] = argmax(classes, rows + (size_t)i * classes);
 }
 
+static bool commanded(const struct evaluation_run *run)
+{
+    return run->command && atomic_load_explicit(run->command, memory_order_relaxed) != 0;
+}
+
 static int run_slice(struct evaluation_run *run, int lo, int hi)
 {
     const struct model *m = frozen_model(run->frozen);
@@ -58,6 +64,10 @@ static int run_slice(struct evaluation_run *run, int lo, int hi)
     int err = x && rows ? frozen_workspace_new(&ws, run->frozen) : ERR_NOMEM;
     for (int at = lo; !err && at < hi; at += CHUNK) {
         int n = hi - at < CHUNK ? hi - at : CHUNK;
+        if (commanded(run)) {
+            err = ERR_CANCELLED;
+            break;
+        }
         for (int i = 0; i < n; i++)
             dataset_image(run->data, at + i, m->mean, m->std, x + i * image);
         run_chunk(run, ws, at, n, x, rows);
@@ -95,17 +105,17 @@ static int run_gang(struct evaluation_run *run)
 }
 
 int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                      float *features)
+                      const atomic_int *command, float *features)
 {
     return run_gang(&(struct evaluation_run){
-        .frozen = f, .data = data, .gang = gang, .features = features});
+        .frozen = f, .data = data, .gang = gang, .command = command, .features = features});
 }
 
 int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                    float *scores)
+                    const atomic_int *command, float *scores)
 {
-    return run_gang(
-        &(struct evaluation_run){.frozen = f, .data = data, .gang = gang, .scores = scores});
+    return run_gang(&(struct evaluation_run){
+        .frozen = f, .data = data, .gang = gang, .command = command, .scores = scores});
 }
 
 static bool labels_valid(const struct dataset *test, int classes)
@@ -117,10 +127,11 @@ static bool labels_valid(const struct dataset *test, int classes)
 }
 
 int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
-             struct gang *gang)
+             struct gang *gang, const atomic_int *command)
 {
     int classes = frozen_model(f)->net->spec.classes, err = ERR_NOMEM;
-    struct evaluation_run run = {.frozen = f, .data = test, .gang = gang};
+    struct evaluation_run run = {
+        .frozen = f, .data = test, .gang = gang, .command = command};
     struct evaluation e = {.classes = classes};
     if (!labels_valid(test, classes))
         return ERR_INVALID;

@@ -4,6 +4,7 @@
 #ifndef ACCRETED_CORE_LEARNER_EVALUATE_H
 #define ACCRETED_CORE_LEARNER_EVALUATE_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "core/learner/dataset.h"
@@ -17,17 +18,18 @@ struct evaluation {
 
 /* Features (data->count, feature_count of the net), each row of unit length, of the images
  * themselves (no random views).
- * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's). */
+ * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's), ERR_CANCELLED (`command`,
+ * which may be NULL, is no longer 0; polled every few images). */
 int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                      float *features);
+                      const atomic_int *command, float *features);
 /* Raw scores (data->count, classes) of the model's classifier. Errors as above. */
 int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                    float *scores);
+                    const atomic_int *command, float *scores);
 
 /* Classifies every image of `test` (labels in 0..classes-1) with the model's classifier.
- * Errors: ERR_NOMEM, ERR_INVALID (a label out of range, or image shape other than the model's). */
+ * Errors as above, and ERR_INVALID for a label out of range. */
 int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
-             struct gang *gang);
+             struct gang *gang, const atomic_int *command);
 void evaluation_release(struct evaluation *e);
 
 uint32_t evaluation_total(const struct evaluation *e, int class_index);

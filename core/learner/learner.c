@@ -287,8 +287,8 @@ static int distil(struct learner *l)
     if (o->method != METHOD_M2KD || !l->job->base)
         return 0;
     return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers,
-                        o->teachers_per_image, o->gang, o->batch, l->isa,
-                        o->teachers_precision);
+                        o->teachers_per_image, o->gang, o->batch, l->isa, o->teachers_precision,
+                        l->job->command);
 }
 
 static float initial_rate(const struct learner *l)
@@ -374,11 +374,10 @@ static int prune(struct learner *l)
 
 static int evaluate_model(struct learner *l, struct model *m, struct evaluation *out)
 {
-    struct frozen *f;
+    struct frozen *f = NULL;
     int err = frozen_new(&f, m);
-    if (err)
-        return err;
-    err = evaluate(out, f, l->job->test, l->gang);
+    if (!err)
+        err = evaluate(out, f, l->job->test, l->gang, l->job->command);
     frozen_free(f);
     return err ? err : learner_commanded(l);
 }
@@ -477,6 +476,7 @@ int learner_run(const struct learner_job *job, struct learner_result *out)
         err = evaluate_both(&l, &result);
     if (!err)
         err = publish(&l, &result);
+    err = err == ERR_CANCELLED ? learner_commanded(&l) : err; /* the word has changed: to what? */
     if (err == ERR_CANCELLED)
         unlink(job->checkpoint_path);
     if (!err)

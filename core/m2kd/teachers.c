@@ -13,6 +13,7 @@ struct teacher {
 
 struct teachers {
     int count, per_row, member_count, classes, heads;
+    const atomic_int *command; /* or NULL */
     struct teacher *each;
     struct frozen_workspace **workspaces; /* (member_count) */
     float **own;   /* (member_count * heads): one teacher's logits of a chunk */
@@ -91,9 +92,14 @@ static int alloc_rows(struct teachers *t, int batch_max)
     return 0;
 }
 
+static bool commanded(const struct teachers *t)
+{
+    return t->command && atomic_load_explicit(t->command, memory_order_relaxed) != 0;
+}
+
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum teachers_precision precision)
+                 enum conv_isa isa, enum teachers_precision precision, const atomic_int *command)
 {
     struct teachers *t = calloc(1, sizeof *t);
     if (!t)
@@ -102,10 +108,14 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
     t->count = count - skip;
     t->per_row = per_image > 0 && per_image < t->count ? per_image : t->count;
     t->member_count = member_count;
+    t->command = command;
     t->each = calloc((size_t)t->count, sizeof *t->each);
     if (!t->each)
         goto fail;
     for (int i = 0; i < t->count; i++) {
+        err = commanded(t) ? ERR_CANCELLED : 0;
+        if (err)
+            goto fail;
         err = load_teacher(&t->each[i], paths[skip + i], skip + i, which == TEACHERS_LAST, isa,
                            precision);
         if (err)
@@ -182,7 +192,7 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
 {
     size_t image = image_floats(t);
     int heads = taps ? t->heads : 1;
-    for (int k = 0; k < t->count; k++) {
+    for (int k = 0; k < t->count && !commanded(t); k++) {
         int rows[CHUNK], gathered = 0;
         for (int i = 0; i < n; i++) {
             if (!row_has_teacher(t, batch, at + i, k))

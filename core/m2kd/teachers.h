@@ -11,6 +11,8 @@
 #ifndef ACCRETED_CORE_M2KD_TEACHERS_H
 #define ACCRETED_CORE_M2KD_TEACHERS_H
 
+#include <stdatomic.h>
+
 #include "core/model/frozen.h"
 
 enum teachers_which { TEACHERS_ALL, TEACHERS_LAST };
@@ -21,14 +23,16 @@ struct teachers;
 
 /* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and
  * `member_count` threads; each view goes to `per_image` of them, 0 = to all. Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the
- * files are not of consecutive steps of one network. */
+ * files are not of consecutive steps of one network; ERR_CANCELLED once `command`, polled for each of them, is not 0.
+ * Borrows `command`, which may be NULL. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum teachers_precision precision);
+                 enum conv_isa isa, enum teachers_precision precision, const atomic_int *command);
 void teachers_free(struct teachers *t);
 
 /* Logits of the views x[0..n-1] (normalised images), kept as rows at..at+n-1 of batch number `batch`. Members may call it
- * at once for different rows. With `taps` false only the main head is computed. */
+ * at once for different rows. With `taps` false only the main head is computed. Once the command word is not 0 they are not
+ * computed: the batch must not be used. */
 void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
                       bool taps);
 

@@ -1,5 +1,5 @@
-"""Who may connect: another address than loopback needs a token, and TLS or a declared proxy; and one client takes neither all
-connections nor all time."""
+"""Who may connect: another address than loopback needs a token, and TLS or a declared proxy; and one client does not take
+all connections."""
 
 import contextlib
 import socket
