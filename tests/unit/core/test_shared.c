@@ -195,7 +195,7 @@ static void test_teachers_logits(void **state)
     for (int i = 0; i < CHAIN; i++)
         paths[i] = s[i].path;
     assert_int_equal(teachers_new(&t, paths, CHAIN, TEACHERS_ALL, 0, 1, IMAGES, CONV_ISA_BASELINE,
-                                  TEACHERS_FP32), 0);
+                                  TEACHERS_FP32, NULL), 0);
     teachers_forward(t, 0, 0, 0, IMAGES, x, true);
     for (int i = 0; i < CHAIN; i++) {
         struct frozen *f;
