@@ -5,7 +5,7 @@ CREATE TABLE batch_classes (
     position    INTEGER NOT NULL CHECK (position >= 0),
     label       TEXT NOT NULL CHECK (length(label) > 0),
     train_count INTEGER NOT NULL CHECK (train_count >= 0),
-    test_count  INTEGER NOT NULL CHECK (test_count >= 0),
+    test_count  INTEGER NOT NULL CHECK (test_count >= 0), stored TEXT,
     PRIMARY KEY (batch, position),
     UNIQUE (batch, label)
 ) STRICT, WITHOUT ROWID;
@@ -29,14 +29,16 @@ CREATE TABLE batches (
     CHECK ((state = 'consumed') = (consumed_version IS NOT NULL))
 ) STRICT;
 
-CREATE TABLE classes (
+CREATE TABLE "classes" (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     class         INTEGER NOT NULL CHECK (class >= 0), -- output index
     name          TEXT NOT NULL,
     since_version INTEGER NOT NULL REFERENCES versions (version),
     step          INTEGER NOT NULL CHECK (step >= 1),
+    retired_ms    INTEGER,
+    erased        INTEGER NOT NULL DEFAULT 0 CHECK (erased IN (0, 1)), -- from files, once retired
     UNIQUE (since_version, class),
-    UNIQUE (since_version, name)
+    CHECK (erased = 0 OR retired_ms IS NOT NULL)
 ) STRICT;
 
 CREATE TABLE confusion (
@@ -153,6 +155,13 @@ CREATE TABLE jobs (
     CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_ms IS NOT NULL))
 ) STRICT;
 
+CREATE TABLE renames (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    old            TEXT NOT NULL,
+    new            TEXT NOT NULL,
+    before_version INTEGER NOT NULL -- files of versions below it have the old name
+) STRICT;
+
 CREATE TABLE tokens (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL CHECK (length(name) <= 64),
@@ -189,6 +198,8 @@ CREATE INDEX batch_classes_by_label ON batch_classes (label);
 
 CREATE INDEX batches_by_request ON batches (request_hash);
 
+CREATE UNIQUE INDEX classes_by_name ON classes (since_version, name) WHERE retired_ms IS NULL;
+
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_ms);
 
 CREATE INDEX job_batches_by_batch ON job_batches (batch);
@@ -223,7 +234,7 @@ BEGIN
     DELETE FROM events WHERE id <= NEW.id - 1000;
 END;
 
-CREATE TRIGGER events_classes AFTER UPDATE ON classes
+CREATE TRIGGER events_classes AFTER UPDATE OF name, retired_ms ON classes
 BEGIN
     INSERT INTO events (kind, created_ms)
     VALUES ('classes', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));

@@ -29,6 +29,7 @@
 #include "server/http/http.h"
 #include "server/jobs/predictor.h"
 #include "server/jobs/queue.h"
+#include "server/jobs/retire.h"
 #include "server/log.h"
 #include "server/store/db.h"
 #include "server/store/idempotency.h"
@@ -144,6 +145,7 @@ static int open_store(struct app *app)
         rc = auth_load(app->auth, db_reader(app->db));
     if (rc != 0)
         return fail("cannot read the tokens: %s", err_str(rc));
+    retire_recover(app->db, dir); /* before anyone reads a snapshot whose base was changed */
     rc = predictor_new(&app->predictor, app);
     if (rc == 0)
         rc = predictor_start(app->predictor);

@@ -12,6 +12,7 @@
 #include "core/learner/learner_state.h"
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
+#include "core/model/retire.h"
 
 /* The pruned copy is retrained at this share of the learning rate. */
 #define RETRAIN_RATE 0.1f
@@ -107,10 +108,13 @@ static int prepare_base(struct learner *l)
     int err = snapshot_load_owned(&l->base, &l->owned, job->snapshot_paths[l->step - 1], l->isa);
     if (err)
         return err;
-    return l->base->step_count == job->base->step_count &&
-                   l->base->net->spec.classes == job->base->net->spec.classes
-               ? 0
-               : ERR_FORMAT;
+    if (l->base->step_count != job->base->step_count ||
+        l->base->net->spec.classes != job->base->net->spec.classes)
+        return ERR_FORMAT;
+    for (int c = 0; c < l->base->net->spec.classes; c++)
+        if (job->base->retired[c])
+            model_retire(l->base, c);
+    return 0;
 }
 
 /* l->owned for the model to train. What it is about, the convolutions, comes before the heads, which grew. */
@@ -145,8 +149,7 @@ static int prepare_model(struct learner *l)
     if (l->base) {
         resnet_grow(l->base->net, l->base->params, l->model->net, l->options->seed + l->step,
                     l->model->params);
-        memcpy(l->model->mean, l->base->mean, sizeof l->model->mean);
-        memcpy(l->model->std, l->base->std, sizeof l->model->std);
+        model_inherit(l->model, l->base);
     } else {
         resnet_initialise(l->model->net, l->options->seed, l->model->params);
         dataset_statistics(job->train, l->model->mean, l->model->std);
@@ -205,8 +208,7 @@ static int new_copy(struct learner *l)
     if (err)
         return err;
     l->pruned->classifier = m->classifier;
-    memcpy(l->pruned->mean, m->mean, sizeof m->mean);
-    memcpy(l->pruned->std, m->std, sizeof m->std);
+    model_inherit(l->pruned, m);
     memcpy(l->pruned->params, m->params, m->net->params.count * sizeof *m->params);
     return 0;
 }
@@ -322,8 +324,7 @@ static int drop_reserve(struct learner *l, struct model **m)
         memcpy(to->params + b->offset, from->params + a->offset, b->count * sizeof *to->params);
     }
     to->classifier = from->classifier;
-    memcpy(to->mean, from->mean, sizeof to->mean);
-    memcpy(to->std, from->std, sizeof to->std);
+    model_inherit(to, from);
     model_release(from);
     *m = to;
     return 0;

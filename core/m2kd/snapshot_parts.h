@@ -1,6 +1,6 @@
 /*
  * snapshot_parts.h - what writing and reading a snapshot have in common: a model taken apart, as the file stores it.
- * Private to snapshot.c, snapshot_read.c and snapshot_parts.c.
+ * Private to snapshot.c, snapshot_read.c, snapshot_parts.c and, for its section BASE, model/retire.c.
  *
  * All parameter sections are walks over the parameter table in its order: MASK, SCAL and CODE or KEPT over the convolution
  * weights, REST over everything else. Every one of them is one array of the parts.

@@ -357,6 +357,9 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
                 linear_scores(f, ws->features[0] + i * width, rows + (size_t)i * s->classes);
             break;
         }
+        for (int c = 0; c < s->classes; c++)
+            for (int i = 0; m->retired[c] && i < count; i++)
+                rows[(size_t)i * s->classes + c] = FROZEN_RETIRED_SCORE;
         if (features)
             memcpy(features + at * width, ws->features[0], count * width * sizeof(float));
     }

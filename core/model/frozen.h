@@ -16,6 +16,9 @@
 struct frozen;
 struct frozen_workspace; /* scratch of one thread */
 
+/* Score of a class that is retired: its probability is 0, and no finite scale makes it infinite. */
+#define FROZEN_RETIRED_SCORE (-1e9f)
+
 /* What to compute; NULL members are skipped. All rows are images. */
 struct frozen_output {
     float *logits[RESNET_MAX_HEADS]; /* (n, classes) each; main, aux1, ...: as many as there are */
@@ -36,7 +39,7 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
                     const struct frozen_output *out);
 
 /* Raw scores (n, classes) of the model's classifier: the main head's logits, the cosines of the features with the
- * prototypes, or their discriminants. */
+ * prototypes, or their discriminants; FROZEN_RETIRED_SCORE for what is retired. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
 /* The same, and the features those come from as unit vectors (n, feature_count); `features` may be

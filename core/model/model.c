@@ -34,7 +34,9 @@ static int allocate(struct model *m)
     m->prototypes = calloc(prototype_floats, sizeof *m->prototypes);
     m->covariance = calloc(COVARIANCE_FLOATS(m->net->feature_count), sizeof *m->covariance);
     m->step_end = calloc((size_t)m->step_count, sizeof *m->step_end);
-    return m->params && m->prototypes && m->covariance && m->step_end ? 0 : ERR_NOMEM;
+    m->retired = calloc((size_t)m->net->spec.classes, sizeof *m->retired);
+    bool all = m->params && m->prototypes && m->covariance && m->step_end && m->retired;
+    return all ? 0 : ERR_NOMEM;
 }
 
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
@@ -79,6 +81,7 @@ void model_release(struct model *m)
     free(m->step_end);
     free(m->prototypes);
     free(m->covariance);
+    free(m->retired);
     free(m);
 }
 

@@ -29,6 +29,7 @@ struct model {
     enum classifier classifier; /* what scores are computed from */
     float *prototypes;   /* owned; (classes, net->feature_count) means of unit features; always present */
     float *covariance;   /* owned; COVARIANCE_FLOATS(net->feature_count), see m2kd/prototypes.h; always present */
+    uint8_t *retired;    /* owned; (classes), 1 = never to be predicted (retire.h); not in files */
     float score_scale;   /* probabilities = softmax(score_scale * scores) */
     _Atomic int references;
 };

@@ -112,6 +112,20 @@ static int restore_empty(struct model **out, const struct container *c,
     return err == ERR_INVALID ? ERR_FORMAT : err; /* the file's numbers, not the caller's */
 }
 
+int model_file_classes(const struct container *c, int *classes)
+{
+    const void *data;
+    struct model_file_spec spec;
+    int err = container_find_sized(c, SECTION_SPEC, sizeof spec, &data);
+    if (err)
+        return err;
+    memcpy(&spec, data, sizeof spec);
+    if (spec.classes < 1)
+        return ERR_FORMAT;
+    *classes = spec.classes;
+    return 0;
+}
+
 int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa)
 {
     const void *data;

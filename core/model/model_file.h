@@ -35,6 +35,9 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
  * reference. Errors: ERR_FORMAT (sections missing, of the wrong size or out of range), ERR_NOMEM. */
 int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa);
 
+/* How many classes the file says it knows, at least 1. Errors: ERR_FORMAT. */
+int model_file_classes(const struct container *c, int *classes);
+
 /* Floats of all prototypes: (classes, feature_count). */
 size_t model_file_prototypes(const struct model *m);
 

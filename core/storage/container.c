@@ -373,3 +373,12 @@ int container_find_sized(const struct container *c, uint32_t id, uint64_t size_b
     *out = s.data;
     return 0;
 }
+
+int container_sections(const struct container *c,
+                       struct container_section out[CONTAINER_MAX_SECTIONS])
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        out[i] = (struct container_section){c->rows[i].id, c->rows[i].size_bytes,
+                                            c->bytes + c->rows[i].offset};
+    return (int)c->count;
+}

@@ -60,6 +60,10 @@ int container_find(const struct container *c, uint32_t id, struct container_sect
 int container_find_sized(const struct container *c, uint32_t id, uint64_t size_bytes,
                          const void **out);
 
+/* All sections, in their order in the file, as container_find gives them; how many. */
+int container_sections(const struct container *c,
+                       struct container_section out[CONTAINER_MAX_SECTIONS]);
+
 /* fsync of the directory that holds `path`. Errors: ERR_IO, ERR_NOSPACE, ERR_NOMEM. */
 int durable_sync_parent(const char *path);
 /* rename(from, to) and fsync of the directory of `to`; `from` must have been fsynced. Errors as

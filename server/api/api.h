@@ -54,7 +54,12 @@ void api_storage_get(struct request *req);
 
 /* history.c */
 void api_history_get(struct request *req);
+
+/* classes.c */
 void api_classes_list(struct request *req);
+void api_classes_get(struct request *req);
+void api_classes_rename(struct request *req);
+void api_classes_retire(struct request *req);
 
 /* predict.c */
 void api_predict(struct request *req);

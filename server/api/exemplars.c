@@ -11,6 +11,7 @@
 #include "server/app.h"
 #include "server/http/http.h"
 #include "server/jobs/data.h"
+#include "server/store/classes.h"
 #include "server/store/pack.h"
 #include "server/work.h"
 
@@ -18,21 +19,26 @@ struct visit {
     struct request *req;
     const char *data_dir;
     bool remove;
+    struct rename *renames; /* owned */
+    int rename_count;
     int err;
     json_t *reply;
 };
 
-static json_t *class_counts(const struct pack *pack, const int *counts)
+static json_t *class_counts(const struct visit *v, const struct pack *pack, int64_t version,
+                            const int *counts)
 {
     json_t *list = json_array();
     for (int i = 0; i < pack_label_count(pack); i++)
-        json_array_append_new(list, json_pack("{s:s, s:i}", "name", pack_label(pack, i), "images",
-                                              counts[i]));
+        json_array_append_new(list, json_pack("{s:s, s:i}", "name",
+                                              renames_apply(v->renames, v->rename_count,
+                                                            pack_label(pack, i), version),
+                                              "images", counts[i]));
     return list;
 }
 
 /* Images and bytes a class and in all; damaged images do not count. */
-static int describe(struct visit *v, const struct pack *pack)
+static int describe(struct visit *v, const struct pack *pack, int64_t version)
 {
     int *counts = calloc((size_t)pack_label_count(pack) + 1, sizeof *counts);
     json_int_t bytes = 0, images = 0;
@@ -47,7 +53,7 @@ static int describe(struct visit *v, const struct pack *pack)
         images++;
     }
     v->reply = json_pack("{s:I, s:I, s:o}", "images", images, "bytes", bytes, "classes",
-                         class_counts(pack, counts));
+                         class_counts(v, pack, version, counts));
     free(counts);
     return v->reply ? 0 : ERR_NOMEM;
 }
@@ -56,9 +62,10 @@ static void work(void *ctx)
 {
     struct visit *v = ctx;
     struct pack *pack = NULL;
-    v->err = data_exemplars_open(v->data_dir, &pack);
+    int64_t version;
+    v->err = data_exemplars_open(v->data_dir, &pack, &version);
     if (!v->err)
-        v->err = describe(v, pack);
+        v->err = describe(v, pack, version);
     pack_close(pack);
     bool readable = !v->err;
     if (!readable && (v->err == ERR_MISSING || v->remove)) { /* none, or none that can be counted */
@@ -80,6 +87,7 @@ static void done(void *ctx)
     } else {
         reply_json(v->req, 200, v->reply);
     }
+    free(v->renames);
     free(v);
 }
 
@@ -90,9 +98,13 @@ static void start(struct request *req, bool remove)
     int err = ERR_NOMEM;
     if (v) {
         *v = (struct visit){.req = req, .data_dir = app->config.data_dir, .remove = remove};
-        err = work_run(app->loop, work, done, v);
+        err = renames_list(db_reader(app->db), &v->renames, &v->rename_count);
+        if (!err)
+            err = work_run(app->loop, work, done, v);
     }
     if (err) {
+        if (v)
+            free(v->renames);
         free(v);
         reply_problem(req, 503, "no_memory", "Memory ran out. Try again.");
     }

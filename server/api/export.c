@@ -13,7 +13,9 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/model/retire.h"
 #include "server/api/format.h"
+#include "server/api/predict.h"
 #include "server/app.h"
 #include "server/export/onnx.h"
 #include "server/export/safetensors.h"
@@ -58,17 +60,24 @@ static void exporting_free(struct exporting *e)
 static int write_file(struct exporting *e, struct model *m, bool from_snapshot)
 {
     struct export_source source = {
-        .model = m, .version = e->version.version, .from_snapshot = from_snapshot};
-    int classes = m->net->spec.classes;
-    if (classes > e->class_count)
-        return ERR_CORRUPT;
-    const char **labels = malloc((size_t)classes * sizeof *labels);
+        .version = e->version.version, .from_snapshot = from_snapshot};
+    struct model *live = NULL;
+    const char **labels = calloc((size_t)e->class_count + 1, sizeof *labels);
     if (!labels)
         return ERR_NOMEM;
-    for (int i = 0; i < classes; i++)
-        labels[i] = e->classes[i].name;
+    for (int i = 0; i < e->class_count; i++)
+        labels[i] = e->classes[i].position < 0 ? NULL : e->classes[i].name;
+    int err = retire_unnamed(m, labels, e->class_count);
+    if (!err)
+        err = model_live(&live, m);
+    for (int i = 0; i < e->class_count; i++)
+        if (e->classes[i].position >= 0)
+            labels[e->classes[i].position] = e->classes[i].name;
     source.labels = labels;
-    int err = e->format->write(&source, &e->data, &e->size_bytes);
+    source.model = live;
+    if (!err)
+        err = e->format->write(&source, &e->data, &e->size_bytes);
+    model_release(live);
     free(labels);
     return err;
 }
@@ -162,6 +171,11 @@ void api_models_export(struct request *req)
     }
     *e = (struct exporting){.req = req, .app = app, .format = format};
     int err = read_rows(e);
+    if (!err && classes_live(e->classes, e->class_count) == 0) {
+        reply_prediction_error(req, ERR_INVALID, e->version.version);
+        exporting_free(e);
+        return;
+    }
     if (!err)
         err = work_run(app->loop, work, done, e);
     if (err) {

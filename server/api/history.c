@@ -1,5 +1,5 @@
 /*
- * history.c - /api/v1/history and /api/v1/classes: what was learned when, and how well it is kept.
+ * history.c - /api/v1/history: what was learned when, and how well it is kept.
  *
  * History follows the active version's chain of parents. Everything is computed from the stored
  * counts at each request: some thousand rows at most.
@@ -141,6 +141,8 @@ static json_t *per_class_json(const struct history *h)
     int64_t latest = h->steps ? h->chain[h->steps - 1].version : 0;
     for (int c = 0; c < h->class_count; c++) {
         int64_t total = 0, correct = 0;
+        if (h->classes[c].position < 0)
+            continue;
         for (int k = 0; k < h->score_count; k++) {
             if (h->scores[k].version == latest && h->scores[k].class_index == c) {
                 total = h->scores[k].total;
@@ -148,7 +150,8 @@ static json_t *per_class_json(const struct history *h)
             }
         }
         json_array_append_new(
-            list, json_pack("{s:i, s:s, s:i, s:I, s:I, s:o}", "index", c, "name",
+            list, json_pack("{s:i, s:s, s:i, s:I, s:I, s:o}", "index",
+                            h->classes[c].position, "name",
                             h->classes[c].name, "step", h->classes[c].step, "total",
                             (json_int_t)total, "correct", (json_int_t)correct, "accuracy",
                             total ? json_real((double)correct / (double)total) : json_null()));
@@ -158,11 +161,13 @@ static json_t *per_class_json(const struct history *h)
 
 static json_t *confusion_json(const struct history *h)
 {
-    int n = h->class_count;
+    int n = classes_live(h->classes, h->class_count);
     if (h->steps == 0 || n > CONFUSION_MAX_CLASSES)
         return json_null();
     json_t *names = json_array(), *rows = json_array();
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < h->class_count; i++) {
+        if (h->classes[i].position < 0)
+            continue;
         json_t *row = json_array();
         json_array_append_new(names, json_string(h->classes[i].name));
         for (int j = 0; j < n; j++)
@@ -171,8 +176,10 @@ static json_t *confusion_json(const struct history *h)
     }
     for (int k = 0; k < h->cell_count; k++) {
         const struct confusion_cell *cell = &h->cells[k];
-        json_array_set_new(json_array_get(rows, (size_t)cell->true_class),
-                           (size_t)cell->predicted_class, json_integer(cell->count));
+        int row = h->classes[cell->true_class].position;
+        int column = h->classes[cell->predicted_class].position;
+        json_array_set_new(json_array_get(rows, (size_t)row), (size_t)column,
+                           json_integer(cell->count));
     }
     return json_pack("{s:I, s:o, s:o}", "version",
                      (json_int_t)h->chain[h->steps - 1].version, "classes", names, "counts", rows);
@@ -252,31 +259,4 @@ void api_history_get(struct request *req)
     else
         reply_json(req, 200, history_json(&h));
     history_release(&h);
-}
-
-void api_classes_list(struct request *req)
-{
-    struct class_row *classes;
-    int64_t shown; /* on the pages before */
-    int count, limit;
-    if (!format_page(req, &shown, &limit))
-        return;
-    int err = classes_of(db_reader(request_app(req)->db), 0, &classes, &count);
-    if (err) {
-        reply_problem(req, 500, "internal_error", "The classes cannot be read: %s. See the log.",
-                      err_str(err));
-        return;
-    }
-    json_t *list = json_array();
-    int end = count - shown > limit ? (int)shown + limit : count;
-    for (int i = shown < count ? (int)shown : count; i < end; i++)
-        json_array_append_new(
-            list, json_pack("{s:I, s:i, s:s, s:I, s:i, s:I}", "id",
-                            (json_int_t)classes[i].id, "index", classes[i].class_index, "name",
-                            classes[i].name, "since_version",
-                            (json_int_t)classes[i].since_version, "step", classes[i].step,
-                            "test_images", (json_int_t)classes[i].test_images));
-    free(classes);
-    json_t *next = end < count ? format_token(req, end) : json_null();
-    reply_json(req, 200, json_pack("{s:o, s:o}", "classes", list, "next_page_token", next));
 }

@@ -55,6 +55,19 @@ static bool read_version(struct request *req, int64_t *version)
     return false;
 }
 
+/* Makes v->classes what it answers: without what is retired. ERR_INVALID: nothing is left. */
+static int count_live(struct db_txn *t, struct version *v)
+{
+    struct class_row *classes;
+    int count;
+    int err = classes_of(t, v->version, &classes, &count);
+    if (err)
+        return err;
+    v->classes = classes_live(classes, count);
+    free(classes);
+    return v->classes ? 0 : ERR_INVALID;
+}
+
 /* What is asked about: the version in the path, or the active one. Replies and returns false where
  * there is none. */
 static bool find_version(struct request *req, struct version *v)
@@ -64,7 +77,9 @@ static bool find_version(struct request *req, struct version *v)
     if (!knows_model(req) || !read_version(req, &version))
         return false;
     int err = version ? versions_get(t, version, v) : versions_active(t, v);
-    if (err == ERR_MISSING)
+    if (!err)
+        err = count_live(t, v);
+    if (err == ERR_MISSING || err == ERR_INVALID)
         reply_prediction_error(req, err, version);
     else if (err)
         reply_store_error(req, err);
@@ -115,7 +130,9 @@ void api_v2_model_ready(struct request *req)
     int64_t version;
     if (!knows_model(req) || !read_version(req, &version))
         return;
-    bool ready = version ? versions_exists(t, version) : is_ready(req);
+    struct version v;
+    bool ready = version ? versions_get(t, version, &v) == 0 && count_live(t, &v) == 0
+                         : is_ready(req);
     reply_json(req, ready ? 200 : 503,
                json_pack("{s:s, s:b}", "name", MODEL, "ready", (int)ready));
 }

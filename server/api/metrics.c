@@ -188,12 +188,18 @@ static int put_model(FILE *f, struct app *app)
 {
     struct version v;
     struct measures m = {0};
+    struct class_row *classes;
+    int count;
     struct db_txn *t = db_reader(app->db);
     int err = versions_active(t, &v);
     if (err)
         return err == ERR_MISSING ? 0 : err;
+    err = classes_of(t, 0, &classes, &count);
+    if (err)
+        return err;
     put(f, P "model_version", "gauge", "Version that serves.", (double)v.version);
-    put(f, P "model_classes", "gauge", "Classes it knows.", v.classes);
+    put(f, P "model_classes", "gauge", "Classes it knows.", classes_live(classes, count));
+    free(classes);
     err = history_measures(t, &m);
     if (!err)
         put_accuracy(f, &m);

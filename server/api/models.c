@@ -19,7 +19,8 @@ static json_t *names_json(const struct class_row *classes, int count)
 {
     json_t *names = json_array();
     for (int i = 0; i < count; i++)
-        json_array_append_new(names, json_string(classes[i].name));
+        if (classes[i].position >= 0)
+            json_array_append_new(names, json_string(classes[i].name));
     return names;
 }
 
@@ -42,7 +43,7 @@ json_t *model_json(struct db_txn *t, const struct version *v, int *err)
         "{s:I, s:o, s:i, s:I, s:i, s:b, s:b, s:o, s:i, s:o, s:o, s:I, s:s, s:o, s:o, s:f}", "version",
         (json_int_t)v->version, "parent", format_id(v->parent), "children", v->children, "job",
         (json_int_t)v->job, "step", v->step, "active", (int)v->active, "published",
-        (int)v->published, "gate", format_stored(gate), "classes", v->classes, "class_names", names_json(classes, count),
+        (int)v->published, "gate", format_stored(gate), "classes", classes_live(classes, count), "class_names", names_json(classes, count),
         "created", format_time(v->created_ms), "model_bytes",
         (json_int_t)(v->dense_kept ? v->model_bytes : 0), "weights",
         dense ? "dense" : "snapshot", "accuracy", format_real(v->accuracy_dense),

@@ -92,6 +92,9 @@ void reply_prediction_error(struct request *req, int err, int64_t version)
         reply_problem(req, 503, "no_model",
                       "Nothing is learned yet: PUT a batch of images to /api/v1/batches/NAME, "
                       "then POST a job for it to /api/v1/jobs.");
+    } else if (err == ERR_INVALID) {
+        reply_problem(req, 409, "version_empty",
+                      "All classes of model version %" PRId64 " are retired.", version);
     } else if (err == ERR_MISSING) {
         reply_problem(req, 404, "unknown_version",
                       "There is no model version %" PRId64 ". GET /api/v1/models lists them.",

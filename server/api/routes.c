@@ -42,6 +42,9 @@ const struct route api_routes[] = {
     {"DELETE", V1 "/exemplars", BODY_NONE, 0, api_exemplars_delete, ACCESS_ADMIN},
     {"GET", V1 "/history", BODY_NONE, 0, api_history_get, ACCESS_PREDICT},
     {"GET", V1 "/classes", BODY_NONE, 0, api_classes_list, ACCESS_PREDICT},
+    {"GET", V1 "/classes/{class}", BODY_NONE, 0, api_classes_get, ACCESS_PREDICT},
+    {"PATCH", V1 "/classes/{class}", BODY_MEMORY, SMALL_BYTES, api_classes_rename, ACCESS_ADMIN},
+    {"DELETE", V1 "/classes/{class}", BODY_NONE, 0, api_classes_retire, ACCESS_ADMIN},
 
     {"POST", V1 "/predict", BODY_MEMORY, LIMIT_IMAGE, api_predict, ACCESS_PREDICT},
 

@@ -34,7 +34,8 @@ static struct total prototypes(struct app *app, const struct totals *totals)
 static struct total exemplars(const char *data_dir)
 {
     struct pack *pack;
-    if (data_exemplars_open(data_dir, &pack))
+    int64_t version;
+    if (data_exemplars_open(data_dir, &pack, &version))
         return (struct total){0};
     struct total total = {pack_image_count(pack), (int64_t)pack_bytes(pack)};
     pack_close(pack);

@@ -19,6 +19,7 @@
 #include "server/api/api.h"
 #include "server/api/format.h"
 #include "server/api/models.h"
+#include "server/api/predict.h"
 #include "server/app.h"
 #include "server/http/etag.h"
 #include "server/http/http.h"
@@ -89,10 +90,23 @@ static void run_load(void *ctx)
         return;
     }
     for (int i = 0; i < a->class_count; i++)
-        names[i] = a->classes[i].name;
+        names[i] = a->classes[i].position < 0 ? NULL : a->classes[i].name;
     a->err = serving_load(&a->serving, a->app->config.data_dir, a->version.version, names,
                           a->class_count, a->app->isa);
     free(names);
+}
+
+/* ERR_INVALID: all of its classes are retired, maybe just now. */
+static int check_not_empty(struct db_txn *t, const struct activating *a)
+{
+    struct class_row *classes;
+    int count;
+    int err = classes_of(t, a->version.version, &classes, &count);
+    if (err)
+        return err;
+    err = classes_live(classes, count) ? 0 : ERR_INVALID;
+    free(classes);
+    return err;
 }
 
 static int write_activation(struct db_txn *t, void *ctx)
@@ -102,6 +116,8 @@ static int write_activation(struct db_txn *t, void *ctx)
     int err = versions_get(t, a->version.version, &v);
     if (!err)
         err = check_seen(t, &v, a->if_match, &a->stale);
+    if (!err)
+        err = check_not_empty(t, a);
     if (!err)
         err = versions_activate(t, a->version.version);
     if (!err)
@@ -130,6 +146,8 @@ static void activated(void *ctx, int status)
     if (status) {
         if (a->stale)
             reply_stale(a->req);
+        else if (status == ERR_INVALID)
+            reply_prediction_error(a->req, status, a->version.version);
         else
             reply_error(a->req, status);
         activating_free(a);
@@ -181,6 +199,11 @@ void api_models_activate(struct request *req)
     }
     if (!err)
         err = classes_of(t, number, &a->classes, &a->class_count);
+    if (!err && classes_live(a->classes, a->class_count) == 0) {
+        reply_prediction_error(req, ERR_INVALID, number);
+        activating_free(a);
+        return;
+    }
     if (!err) {
         a->req = req;
         a->app = app;
@@ -245,7 +268,7 @@ static json_t *discarded_json(const struct discarding *d)
     json_t *names = json_array();
     int64_t test_images = 0;
     for (int i = 0; i < d->class_count; i++) {
-        if (d->classes[i].since_version != d->version.version)
+        if (d->classes[i].since_version != d->version.version || d->classes[i].position < 0)
             continue;
         json_array_append_new(names, json_string(d->classes[i].name));
         test_images += d->classes[i].test_images;

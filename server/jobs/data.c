@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/err.h"
@@ -59,25 +60,39 @@ static int check_command(const struct data_source *s)
 struct walk {
     const struct data_source *source;
     const struct job_options *options;
+    const struct batch *batch; /* whose pack it is; NULL: the exemplars of `version` */
+    int64_t version;
     struct dataset *out;
     struct data_origin *origins, at; /* of the images so far, or NULL; and where the walk is */
     int (*image)(struct walk *w, const struct pack_image *stored, int class_index);
     int width, height, channels; /* for see_size: of the images so far; 0: none, -1: mixed */
 };
 
+/* What the class is called now that the pack calls `stored`. */
+static const char *present_label(const struct walk *w, const char *stored)
+{
+    const struct plan *p = w->source->plan;
+    if (!w->batch)
+        return renames_apply(p->renames, p->rename_count, stored, w->version);
+    for (int i = 0; i < w->batch->class_count; i++)
+        if (strcmp(w->batch->classes[i].stored, stored) == 0)
+            return w->batch->classes[i].label;
+    return stored;
+}
+
 /* Output index by label of the pack, -1 for labels this job does not know; owned by the caller. */
-static int *class_map(const struct plan *plan, const struct pack *pack)
+static int *class_map(const struct walk *w, const struct pack *pack)
 {
     int labels = pack_label_count(pack);
     int *map = malloc(((size_t)labels + 1) * sizeof *map);
     for (int i = 0; map && i < labels; i++)
-        map[i] = plan_class(plan, pack_label(pack, i));
+        map[i] = plan_class(w->source->plan, present_label(w, pack_label(pack, i)));
     return map;
 }
 
 static int walk_images(struct walk *w, const struct pack *pack)
 {
-    int *map = class_map(w->source->plan, pack);
+    int *map = class_map(w, pack);
     int err = map ? 0 : ERR_NOMEM;
     for (int i = 0; i < pack_image_count(pack) && !err; i++) {
         struct pack_image stored;
@@ -108,6 +123,7 @@ static int walk_pack(struct walk *w, const struct batch *b, const char *suffix, 
     char path[4400];
     struct pack *pack;
     batch_path(path, sizeof path, w->source, b, suffix);
+    w->batch = b;
     int err = pack_open(&pack, path);
     if (err)
         return err;
@@ -233,13 +249,13 @@ static int64_t newest_exemplars(const char *data_dir)
     return newest;
 }
 
-int data_exemplars_open(const char *data_dir, struct pack **out)
+int data_exemplars_open(const char *data_dir, struct pack **out, int64_t *version)
 {
     char path[4400];
-    int64_t version = newest_exemplars(data_dir);
-    if (version == 0)
+    *version = newest_exemplars(data_dir);
+    if (*version == 0)
         return ERR_MISSING;
-    data_path_number(path, sizeof path, data_dir, "exemplars", version);
+    data_path_number(path, sizeof path, data_dir, "exemplars", *version);
     return pack_open(out, path);
 }
 
@@ -300,7 +316,7 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
     struct walk w = {.source = s, .options = o, .out = &d.images, .image = add_image};
     int err = 0;
     if (o->learner.exemplars_total > 0 && s->plan->known > 0)
-        err = data_exemplars_open(s->data_dir, &pack);
+        err = data_exemplars_open(s->data_dir, &pack, &w.version);
     if (err && err != ERR_MISSING)
         return refuse_exemplars(why, err);
     err = data_set_room(&d, s, o, pack);
@@ -311,6 +327,7 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
         int before = d.images.count;
         w.at.pack = s->plan->train_count;
         w.image = add_known;
+        w.batch = NULL;
         err = refuse_exemplars(why, walk_images(&w, pack));
         d.exemplars = d.images.count - before;
     }
@@ -326,7 +343,10 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
 static int open_packs(const struct data_source *s, const struct data_set *d, struct pack **packs)
 {
     char path[4400];
-    int err = d->exemplars ? data_exemplars_open(s->data_dir, &packs[s->plan->train_count]) : 0;
+    int64_t version;
+    int err = d->exemplars
+                  ? data_exemplars_open(s->data_dir, &packs[s->plan->train_count], &version)
+                  : 0;
     if (err == ERR_MISSING)
         err = 0;
     for (int i = 0; i < s->plan->train_count && !err; i++) {
@@ -336,12 +356,13 @@ static int open_packs(const struct data_source *s, const struct data_set *d, str
     return err;
 }
 
-static int copy_image(struct pack_writer *w, const struct pack *pack, int index)
+/* Under the present name of its class. */
+static int copy_image(struct pack_writer *w, const struct pack *pack, int index, const char *label)
 {
     struct pack_image image;
     int err = pack_image(pack, index, &image);
     if (!err)
-        err = pack_writer_label(w, pack_label(pack, image.label), &image.label);
+        err = pack_writer_label(w, label, &image.label);
     return err ? err : pack_writer_add(w, &image);
 }
 
@@ -362,7 +383,8 @@ int data_keep(const struct data_source *s, const struct data_set *d, const int *
     for (int i = 0; i < count && !err; i++) {
         struct data_origin o = d->origins[kept[i]];
         if (open[o.pack]) /* NULL: exemplars that were removed meanwhile stay removed */
-            err = copy_image(w, open[o.pack], o.index);
+            err = copy_image(w, open[o.pack], o.index,
+                             s->plan->names[d->images.labels[kept[i]]]);
     }
     if (err)
         pack_writer_abort(w);

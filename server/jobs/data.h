@@ -44,8 +44,9 @@ void data_set_release(struct data_set *d); /* a zeroed struct is fine */
 /* Writes the images kept[0 .. count-1] of `d`, as they were uploaded, as the exemplars of the plan's version, durably; no
  * file when count is 0. Errors: ERR_IO, ERR_NOSPACE, ERR_NOMEM, ERR_CORRUPT. */
 int data_keep(const struct data_source *s, const struct data_set *d, const int *kept, int count);
-/* The exemplars there are, for the caller to close. ERR_MISSING: none; others as pack_open. Blocks shortly. */
-int data_exemplars_open(const char *data_dir, struct pack **out);
+/* The exemplars there are, for the caller to close, and the version that kept them. ERR_MISSING: none; others as pack_open.
+ * Blocks shortly. */
+int data_exemplars_open(const char *data_dir, struct pack **out, int64_t *version);
 /* Removes the exemplars of every version but `version` (0: of all). Blocks. ERR_IO. */
 int data_forget(const char *data_dir, int64_t version);
 /* The test images of every class that is known or learned now. A pack that cannot be read is left

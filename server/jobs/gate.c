@@ -46,10 +46,11 @@ static bool measured(const struct gate_step *s)
 struct gate gate_judge(double limit, const struct gate_step *steps, int count)
 {
     double drop = 0, shrunk = 0, variance = 0;
-    int used = 0;
+    int used = 0, gone = 0;
     for (int i = 0; i < count; i++) {
         const struct gate_step *s = &steps[i];
         double before, after;
+        gone += s->gone;
         if (!measured(s))
             continue;
         drop += accuracy(s->before_correct, s->before_total) -
@@ -71,7 +72,7 @@ struct gate gate_judge(double limit, const struct gate_step *steps, int count)
     else if (g.drop_at_least > limit) /* false for NaN */
         g.verdict = GATE_HELD_BACK;
     else
-        g.verdict = used == count ? GATE_PASSED : GATE_NOT_MEASURED;
+        g.verdict = used + gone == count ? GATE_PASSED : GATE_NOT_MEASURED;
     return g;
 }
 

@@ -13,6 +13,7 @@
 #define ACCRETED_SERVER_JOBS_GATE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum gate_verdict {
@@ -26,6 +27,7 @@ enum gate_verdict {
 struct gate_step { /* test images of an earlier step's classes, and how many were right */
     int64_t before_total, before_correct; /* under the version before */
     int64_t after_total, after_correct;
+    bool gone; /* all of its classes are retired: nothing of it can be lost */
 };
 
 struct gate {

@@ -19,6 +19,7 @@ void plan_release(struct plan *p)
         free(p->names[i]);
     free(p->names);
     free(p->ancestors);
+    free(p->renames);
     *p = (struct plan){0};
 }
 
@@ -33,19 +34,20 @@ int64_t plan_train_images(const struct plan *p)
 int plan_class(const struct plan *p, const char *label)
 {
     for (int i = 0; i < p->classes; i++)
-        if (strcmp(p->names[i], label) == 0)
+        if (p->names[i] && strcmp(p->names[i], label) == 0)
             return i;
     return -1;
 }
 
+/* NULL: the class there is retired. */
 static int add_name(struct plan *p, const char *name)
 {
     char **more = realloc(p->names, ((size_t)p->classes + 1) * sizeof *more);
     if (!more)
         return ERR_NOMEM;
     p->names = more;
-    p->names[p->classes] = strdup(name);
-    if (!p->names[p->classes])
+    p->names[p->classes] = name ? strdup(name) : NULL;
+    if (name && !p->names[p->classes])
         return ERR_NOMEM;
     p->classes++;
     return 0;
@@ -59,7 +61,7 @@ static int load_base(struct db_txn *t, struct plan *p)
     int class_count = 0, chain_count = 0;
     int err = classes_of(t, 0, &classes, &class_count);
     for (int i = 0; i < class_count && !err; i++)
-        err = add_name(p, classes[i].name);
+        err = add_name(p, classes[i].position < 0 ? NULL : classes[i].name);
     if (!err)
         err = versions_chain(t, 0, &chain, &chain_count);
     if (!err)
@@ -251,6 +253,8 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
     }
     if (!err)
         err = batches_load_test(t, &p.test, &p.test_count);
+    if (!err)
+        err = renames_list(t, &p.renames, &p.rename_count);
     if (!err)
         err = load_base(t, &p);
     if (!err)

@@ -13,6 +13,7 @@
 
 #include "server/jobs/options.h"
 #include "server/store/batches.h"
+#include "server/store/classes.h"
 #include "server/store/db.h"
 
 struct plan {
@@ -22,10 +23,12 @@ struct plan {
     int train_count;
     struct batch *test;       /* owned; every batch with test images (only when it starts) */
     int test_count;
-    char **names;             /* owned, each too; classes by output index, the new ones last */
+    char **names;             /* owned, each too; classes by output index, the new ones last; NULL: retired */
     int known, classes;       /* before and after this job */
     int64_t version, parent;  /* to be published, and what it builds on (0: nothing) */
     int step;                 /* from 1 */
+    struct rename *renames;   /* owned; all there were (only when it starts) */
+    int rename_count;
     int64_t *ancestors;       /* owned; versions of the step-1 earlier steps, oldest first */
 };
 

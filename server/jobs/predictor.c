@@ -235,11 +235,16 @@ static void work_done(void *ctx)
 
 /* ---- the loop's part ---- */
 
+static void names_free(char **names, int count)
+{
+    for (int i = 0; names && i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
 static void free_names(struct predictor_task *t)
 {
-    for (int i = 0; t->class_names && i < t->class_count; i++)
-        free(t->class_names[i]);
-    free(t->class_names);
+    names_free(t->class_names, t->class_count);
     t->class_names = NULL;
 }
 
@@ -315,14 +320,15 @@ static void on_wake(uv_async_t *handle)
     for (struct predictor_task *next; t; t = next) {
         next = t->next;
         account(p, t);
-        if (t->class_names && t->serving && versions_exists(db_reader(p->app->db), t->version))
+        if (t->class_names && t->serving && serving_current(t->serving, db_reader(p->app->db)))
             cache_other(p, t->serving);
         free_names(t);
         t->done(t);
     }
 }
 
-/* The names of what version `v` can answer, into names[0 .. v->classes-1]. */
+/* The names of version `v`'s classes, NULL for those that are retired, into names[0 .. v->classes-1].
+ * ERR_INVALID: all are. */
 static int copy_names(struct predictor *p, const struct version *v, char ***out)
 {
     struct class_row *rows = NULL;
@@ -331,18 +337,19 @@ static int copy_names(struct predictor *p, const struct version *v, char ***out)
     int err = names ? classes_of(db_reader(p->app->db), v->version, &rows, &count) : ERR_NOMEM;
     if (!err && count < v->classes)
         err = ERR_CORRUPT;
+    if (!err && classes_live(rows, count) == 0)
+        err = ERR_INVALID;
     for (int i = 0; i < v->classes && !err; i++) {
+        if (rows[i].position < 0)
+            continue;
         names[i] = strdup(rows[i].name);
         err = names[i] ? 0 : ERR_NOMEM;
     }
     free(rows);
-    if (!err) {
+    if (err)
+        names_free(names, v->classes);
+    else
         *out = names;
-        return 0;
-    }
-    for (int i = 0; names && i < v->classes; i++)
-        free(names[i]);
-    free(names);
     return err;
 }
 
@@ -442,9 +449,7 @@ int predictor_start(struct predictor *p)
                        v.classes, p->app->isa);
     if (err)
         log_error("model version %" PRId64 " cannot be loaded: %s", v.version, err_str(err));
-    for (int i = 0; i < v.classes; i++)
-        free(names[i]);
-    free(names);
+    names_free(names, v.classes);
     return err;
 }
 
@@ -465,13 +470,80 @@ void predictor_swap(struct predictor *p, struct serving *s)
     log_info("version %" PRId64 " serves %d classes", s->version, s->class_count);
 }
 
+/* ---- classes that changed ---- */
+
+struct reload {
+    struct predictor *p;
+    struct version version;
+    char **names;
+    int err;
+    struct serving *serving;
+};
+
+static void run_reload(void *ctx)
+{
+    struct reload *r = ctx;
+    r->err = serving_load(&r->serving, r->p->app->config.data_dir, r->version.version,
+                          (const char *const *)r->names, r->version.classes, r->p->app->isa);
+}
+
+static void reload_free(struct reload *r)
+{
+    names_free(r->names, r->version.classes);
+    free(r);
+}
+
+static void reloaded(void *ctx)
+{
+    struct reload *r = ctx;
+    if (r->err)
+        log_error("model version %" PRId64 " cannot be loaded: %s", r->version.version,
+                  err_str(r->err));
+    else
+        predictor_swap_committed(r->p, r->serving); /* looks again */
+    reload_free(r);
+}
+
+/* Loads the active version with what its classes are called now. */
+static int reload_active(struct predictor *p)
+{
+    struct reload *r = calloc(1, sizeof *r);
+    if (!r)
+        return ERR_NOMEM;
+    r->p = p;
+    int err = versions_active(db_reader(p->app->db), &r->version);
+    if (!err)
+        err = copy_names(p, &r->version, &r->names);
+    if (!err)
+        err = work_run(p->app->loop, run_reload, reloaded, r);
+    if (err)
+        reload_free(r);
+    return err;
+}
+
+void predictor_classes_changed(struct predictor *p)
+{
+    for (int i = 0; i < PREDICTOR_OTHERS; i++) {
+        serving_release(p->others[i]);
+        p->others[i] = NULL;
+    }
+    if (!p->active || serving_current(p->active, db_reader(p->app->db)))
+        return;
+    int err = reload_active(p); /* it was activated just between */
+    if (err)
+        log_error("the active version cannot be loaded with its new names: %s", err_str(err));
+}
+
 void predictor_swap_committed(struct predictor *p, struct serving *s)
 {
     struct version v;
-    if (versions_active(db_reader(p->app->db), &v) == 0 && v.version == s->version)
+    if (versions_active(db_reader(p->app->db), &v) == 0 && v.version == s->version) {
         predictor_swap(p, s);
-    else
+        if (!serving_current(s, db_reader(p->app->db)))
+            predictor_classes_changed(p);
+    } else {
         serving_release(s);
+    }
 }
 
 struct serving *predictor_active(struct predictor *p)

@@ -81,13 +81,16 @@ void predictor_swap(struct predictor *p, struct serving *s);
 /* The same after a commit that made it the active one, unless another one has become that since:
  * the news of two commits may come here in either order. */
 void predictor_swap_committed(struct predictor *p, struct serving *s);
+/* After a commit that renamed or retired classes: nothing answers with the old names any longer. The
+ * active version's new serving is the caller's to swap in. */
+void predictor_classes_changed(struct predictor *p);
 /* Answers from `version`, which is not active, no longer. */
 void predictor_forget(struct predictor *p, int64_t version);
 /* The active one, held for the caller, or NULL when nothing is published yet. */
 struct serving *predictor_active(struct predictor *p);
 
 /* Answers task `t` from `version`, 0 for the active one. Errors, after which nothing else is
- * called: ERR_MISSING (no version is active, or no such one), ERR_NOSPACE (PREDICTOR_QUEUE tasks
+ * called: ERR_MISSING (no version is active, or no such one), ERR_INVALID (all its classes are retired), ERR_NOSPACE (PREDICTOR_QUEUE tasks
  * wait: try again later), ERR_NOMEM, ERR_IO. */
 int predictor_submit(struct predictor *p, struct predictor_task *t, int64_t version);
 /* For prepare: t->x, for `count` images, 1..PREDICTOR_BATCH. NULL when memory is short. */

@@ -9,7 +9,9 @@
 
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
+#include "core/model/retire.h"
 #include "server/jobs/data.h"
+#include "server/store/versions.h"
 
 /* ---- life ---- */
 
@@ -22,28 +24,44 @@ static void serving_free(struct serving *s)
     free(s);
 }
 
+int retire_unnamed(struct model *model, const char *const *class_names, int count)
+{
+    if (model->net->spec.classes != count)
+        return ERR_CORRUPT;
+    for (int i = 0; i < count; i++)
+        if (!class_names[i])
+            model_retire(model, i);
+    return 0;
+}
+
 int serving_new(struct serving **out, int64_t version, struct model *model,
                 const char *const *class_names)
 {
     struct serving *s = calloc(1, sizeof *s);
-    int err = ERR_NOMEM;
+    struct model *live = NULL;
+    int outputs = model->net->spec.classes, err = ERR_NOMEM;
     if (!s)
         return err;
     s->version = version;
     atomic_init(&s->references, 1);
-    s->class_count = model->net->spec.classes;
-    s->class_names = calloc((size_t)s->class_count, sizeof *s->class_names);
+    s->class_names = calloc((size_t)outputs, sizeof *s->class_names);
     if (!s->class_names)
         goto out;
-    for (int i = 0; i < s->class_count; i++) {
-        s->class_names[i] = strdup(class_names[i]);
-        if (!s->class_names[i])
+    retire_unnamed(model, class_names, outputs);
+    for (int i = 0; i < outputs; i++) {
+        if (!class_names[i])
+            continue;
+        s->class_names[s->class_count] = strdup(class_names[i]);
+        if (!s->class_names[s->class_count++])
             goto out;
     }
-    err = frozen_new(&s->frozen, model);
+    err = model_live(&live, model);
+    if (!err)
+        err = frozen_new(&s->frozen, live);
     if (!err)
         *out = s;
 out:
+    model_release(live);
     if (err)
         serving_free(s);
     return err;
@@ -86,6 +104,20 @@ void serving_release(struct serving *s)
 {
     if (s && atomic_fetch_sub(&s->references, 1) == 1)
         serving_free(s);
+}
+
+bool serving_current(const struct serving *s, struct db_txn *t)
+{
+    struct class_row *rows;
+    int count;
+    if (!versions_exists(t, s->version) || classes_of(t, s->version, &rows, &count))
+        return false;
+    bool same = classes_live(rows, count) == s->class_count;
+    for (int i = 0; i < count && same; i++)
+        same = rows[i].position < 0 ||
+               strcmp(rows[i].name, s->class_names[rows[i].position]) == 0;
+    free(rows);
+    return same;
 }
 
 /* ---- input ---- */

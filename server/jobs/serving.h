@@ -13,11 +13,13 @@
 #include "core/model/frozen.h"
 #include "server/decode/image.h"
 
+struct db_txn;
+
 struct serving {
     int64_t version;
-    struct frozen *frozen;
+    struct frozen *frozen; /* of the model without what is retired (model_live) */
     int class_count;
-    char **class_names; /* by output index */
+    char **class_names; /* by output of `frozen` */
     _Atomic int references;
 };
 
@@ -26,9 +28,12 @@ struct prediction {
     float score; /* probability */
 };
 
-/* Builds a serving from a loaded model and its class names (copied). Errors: ERR_NOMEM. */
+/* Builds a serving from a loaded model, shared with nobody yet, and its class names (copied), NULL for
+ * each class that is retired. Errors: ERR_NOMEM, ERR_INVALID (all are). */
 int serving_new(struct serving **out, int64_t version, struct model *model,
                 const char *const *class_names);
+/* Marks the classes without a name as retired. ERR_CORRUPT: the model has not `count` classes. */
+int retire_unnamed(struct model *model, const char *const *class_names, int count);
 /* The model of a version, from its dense file while there is one, else rebuilt from the snapshot
  * (*from_snapshot tells; NULL is fine). Blocks on the disk. Errors: those of model_load. */
 int version_load(struct model **out, const char *data_dir, int64_t version, enum conv_isa isa,
@@ -36,6 +41,8 @@ int version_load(struct model **out, const char *data_dir, int64_t version, enum
 /* A serving of what version_load finds. Errors: those of model_load; ERR_CORRUPT when the file has not `class_count` classes. */
 int serving_load(struct serving **out, const char *data_dir, int64_t version,
                  const char *const *class_names, int class_count, enum conv_isa isa);
+/* Whether its version is still there, and the classes are called what it calls them. Loop. */
+bool serving_current(const struct serving *s, struct db_txn *t);
 struct serving *serving_hold(struct serving *s);
 void serving_release(struct serving *s); /* NULL is fine */
 

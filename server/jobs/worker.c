@@ -209,6 +209,8 @@ static int load_base(struct worker *w)
     const struct plan *p = &w->plan;
     const char *dir = w->app->config.data_dir;
     int err = version_load(&w->base, dir, p->parent, w->app->isa, NULL);
+    if (!err)
+        err = retire_unnamed(w->base, (const char *const *)p->names, p->known);
     if (err)
         return refuse(&w->why, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
@@ -295,8 +297,11 @@ static int count_steps(struct db_txn *t, const struct worker *w, struct gate_ste
     int err = classes_of(t, 0, &classes, &class_count);
     if (!err)
         err = evaluations_active(t, &before, &score_count);
+    for (int i = 0; i < w->plan.step - 1; i++)
+        steps[i].gone = true;
     for (int c = 0; c < class_count && !err; c++) {
         struct gate_step *s = &steps[classes[c].step - 1];
+        s->gone &= classes[c].position < 0;
         s->after_total += evaluation_total(after, c);
         s->after_correct += evaluation_correct(after, c);
     }

@@ -68,6 +68,22 @@ int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t
                        SQL(sql_int(id), sql_text(state), sql_int_or_null(consumed_version)));
 }
 
+int batches_drop_test(struct db_txn *txn, int64_t id, const char *old_hash, const char *hash,
+                      const char *label, int64_t test_bytes)
+{
+    int err = sql_run_one(txn,
+                          "UPDATE batches SET hash = ?3, request_hash = ?3, test_bytes = ?5, "
+                          "test_count = test_count - (SELECT test_count FROM batch_classes "
+                          "WHERE batch = ?1 AND label = ?4) WHERE id = ?1 AND hash = ?2",
+                          SQL(sql_int(id), sql_text(old_hash), sql_text(hash), sql_text(label),
+                              sql_int(test_bytes)));
+    return err ? err
+               : sql_run_one(txn,
+                             "UPDATE batch_classes SET test_count = 0 "
+                             "WHERE batch = ?1 AND label = ?2",
+                             SQL(sql_int(id), sql_text(label)));
+}
+
 int batches_delete(struct db_txn *txn, int64_t id)
 {
     struct batch b;
@@ -87,7 +103,8 @@ static int read_classes(struct db_txn *txn, struct batch *b)
     sqlite3_stmt *s;
     int capacity = 0;
     int err = sql_query(txn, &s,
-                        "SELECT label, train_count, test_count FROM batch_classes WHERE batch = ?1 "
+                        "SELECT label, train_count, test_count, coalesce(stored, label) "
+                        "FROM batch_classes WHERE batch = ?1 "
                         "ORDER BY position",
                         SQL(sql_int(b->id)));
     if (err)
@@ -106,6 +123,7 @@ static int read_classes(struct db_txn *txn, struct batch *b)
         sql_column_text(s, 0, c->label, sizeof c->label);
         c->train_count = sqlite3_column_int64(s, 1);
         c->test_count = sqlite3_column_int64(s, 2);
+        sql_column_text(s, 3, c->stored, sizeof c->stored);
     }
     sqlite3_finalize(s);
     return err;
@@ -233,4 +251,22 @@ int batches_load_consumed(struct db_txn *txn, int64_t version, struct batch **ou
                      COLUMNS "WHERE state = 'consumed' AND train_count > 0 "
                              "AND (?1 = 0 OR consumed_version = ?1) ORDER BY id",
                      SQL(sql_int(version)), out, count);
+}
+
+#define HOLDING "id IN (SELECT batch FROM batch_classes WHERE label = ?1 AND "
+
+int batches_load_measuring(struct db_txn *txn, const char *label, struct batch **out, int *count)
+{
+    return read_many(txn,
+                     COLUMNS "WHERE " HOLDING "test_count > 0) "
+                             "AND (state = 'consumed' OR train_count = 0) ORDER BY id",
+                     SQL(sql_text(label)), out, count);
+}
+
+int batches_load_waiting(struct db_txn *txn, const char *label, struct batch **out, int *count)
+{
+    return read_many(txn,
+                     COLUMNS "WHERE " HOLDING "train_count + test_count > 0) "
+                             "AND state <> 'consumed' AND train_count > 0 ORDER BY id",
+                     SQL(sql_text(label)), out, count);
 }

@@ -17,6 +17,7 @@ enum { BATCH_NAME_BYTES = 128, LABEL_BYTES = 65, HASH_HEX_BYTES = 65 };
 
 struct batch_class {
     char label[LABEL_BYTES];
+    char stored[LABEL_BYTES]; /* what the packs call it; from rows only */
     int64_t train_count, test_count;
 };
 
@@ -60,6 +61,15 @@ void batches_release(struct batch *batches, int count); /* each, and the array *
 /* ERR_MISSING. `consumed_version` is for "consumed", else 0. */
 int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version);
 
+/* Batches whose test images measure the class `label`: learned ones, and those with nothing but test
+ * images. */
+int batches_load_measuring(struct db_txn *txn, const char *label, struct batch **out, int *count);
+/* Batches with images of it that wait to be trained on. */
+int batches_load_waiting(struct db_txn *txn, const char *label, struct batch **out, int *count);
+/* Test images of `label` are gone from batch `id`, whose packs were called `old_hash`, and are called
+ * `hash` now. ERR_MISSING: they are not. */
+int batches_drop_test(struct db_txn *txn, int64_t id, const char *old_hash, const char *hash,
+                      const char *label, int64_t test_bytes);
 /* Its row; jobs keep its name, the caller deletes the files. ERR_MISSING; ERR_INVALID: a job that
  * has not ended uses it. */
 int batches_delete(struct db_txn *txn, int64_t id);

@@ -7,7 +7,10 @@
 
 static const char statement[] =
     "SELECT b.test, b.test_bytes, b.train, b.train_bytes, v.n, v.snapshot_bytes, v.dense,"
-    " v.model_bytes, coalesce((SELECT classes FROM versions WHERE active = 1), 0),"
+    " v.model_bytes, (WITH RECURSIVE chain (v, p) AS (SELECT version, parent FROM versions WHERE active = 1"
+    " UNION ALL SELECT version, parent FROM versions JOIN chain ON version = p)"
+    " SELECT count(*) FROM classes WHERE retired_ms IS NULL"
+    " AND since_version IN (SELECT v FROM chain)),"
     " (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size) "
     "FROM (SELECT coalesce(sum(test_count), 0) AS test, coalesce(sum(test_bytes), 0) AS test_bytes,"
     " coalesce(sum(train_count) FILTER (WHERE state <> 'consumed'), 0) AS train,"

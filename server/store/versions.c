@@ -126,36 +126,6 @@ bool versions_exists(struct db_txn *t, int64_t version)
     return versions_get(t, version, &v) == 0;
 }
 
-/* ---- classes ---- */
-
-static void read_class(sqlite3_stmt *s, void *element)
-{
-    struct class_row *c = element;
-    *c = (struct class_row){
-        .class_index = sqlite3_column_int(s, 0),
-        .since_version = sqlite3_column_int64(s, 2),
-        .step = sqlite3_column_int(s, 3),
-        .test_images = sqlite3_column_int64(s, 4),
-        .id = sqlite3_column_int64(s, 5),
-    };
-    sql_column_text(s, 1, c->name, sizeof c->name);
-}
-
-int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *count)
-{
-    void *list;
-    int err = sql_read_rows(t,
-                            CHAIN "SELECT class, name, since_version, step, "
-                                  "(SELECT coalesce(sum(test_count), 0) FROM batch_classes "
-                                  "WHERE label = name), id "
-                                  "FROM classes WHERE since_version IN (SELECT v FROM chain) "
-                                  "ORDER BY class",
-                            SQL(sql_int(version)), sizeof **out, read_class, &list, count);
-    if (!err)
-        *out = list;
-    return err;
-}
-
 /* ---- measurements ---- */
 
 static void read_score(sqlite3_stmt *s, void *element)

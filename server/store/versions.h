@@ -1,5 +1,5 @@
 /*
- * versions.h - rows of the versions, the classes, and what was measured on them.
+ * versions.h - rows of the versions, and what was measured on them.
  *
  * Versions form a tree: each builds on its parent, one is active. Classes belong to the chain from a
  * version up to the first; two branches may use the same output indices and names. A discarded
@@ -15,6 +15,7 @@
 
 #include "core/learner/learner.h"
 #include "server/store/batches.h"
+#include "server/store/classes.h"
 #include "server/store/db.h"
 
 struct version {
@@ -28,21 +29,12 @@ struct version {
                                 the next one was made */
     int children;            /* versions that build on it */
     bool shared;             /* its snapshot is of the shared store */
-    int classes;             /* known after it */
+    int classes;             /* outputs of its network: known after it, retired ones too */
     int64_t model_bytes, snapshot_bytes, dense_bytes;
     double sparsity;
     double accuracy_dense, accuracy_pruned; /* over all test images; NaN: there were none */
     int64_t created_ms;
     double train_seconds;
-};
-
-struct class_row {
-    int64_t id;      /* for good */
-    int class_index; /* output of the network */
-    char name[LABEL_BYTES];
-    int64_t since_version;
-    int step;
-    int64_t test_images; /* kept for it, in all batches */
 };
 
 struct class_score { /* one class under one version */
@@ -70,9 +62,6 @@ int versions_next(struct db_txn *t, int64_t *out);
  */
 int versions_gate(struct db_txn *t, int64_t version, char **out);
 bool versions_exists(struct db_txn *t, int64_t version);
-
-/* Classes that `version` (0: the active one) knows, by output index, 0 .. *count-1. */
-int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *count);
 
 /* Scores of the active version's chain, by version, then class: of the dense model or of the
  * snapshot, as from_snapshot says. */

@@ -10,7 +10,7 @@ from conftest import DOCUMENTS, Client, wait_for
 
 TINY = {"depth": 8, "epochs": 1, "batch": 32, "prune": {"keep": 0.5, "epochs": 1}}
 SLOW = {**TINY, "epochs": 5000}
-KNOWN = {"name": "one", "id": "1", "version": "1", "file": "style.css"}
+KNOWN = {"class": "red", "name": "one", "id": "1", "version": "1", "file": "style.css"}
 TAGGED = [path for path, item in DOCUMENTS["openapi.json"]["paths"].items()
           if {"$ref": "#/components/parameters/if_none_match"} in item.get("get", {}).get("parameters", [])
           and path != "/api/v1/storage"]  # the disk's free room changes under the test

@@ -170,6 +170,7 @@ static void test_images_and_labels(void **state)
  * which a version that was never active has left, do not come. */
 static void test_exemplars(void **state)
 {
+    int64_t version;
     struct rig *r = *state;
     struct job_options o = grey_16();
     struct data_set set;
@@ -206,7 +207,7 @@ static void test_exemplars(void **state)
     const int kept[3] = {4, 3, 0};
     assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
     assert_int_equal(data_forget(r->dir, 4), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack), 0);
+    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), 0);
     assert_int_equal(pack_image_count(pack), 3);
     for (int i = 0; i < 3; i++) {
         struct pack_image image;
@@ -220,11 +221,11 @@ static void test_exemplars(void **state)
     assert_int_equal(data_forget(r->dir, 0), 0); /* as a client did meanwhile: they do not come back */
     r->plan.version = 5;
     assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack), 0);
+    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), 0);
     assert_int_equal(pack_image_count(pack), 1);
     pack_close(pack);
     assert_int_equal(data_forget(r->dir, 0), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack), ERR_MISSING);
+    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), ERR_MISSING);
     data_set_release(&set);
     rmdir(folder);
     snprintf(folder, sizeof folder, "%s/exemplars", r->dir);

@@ -23,7 +23,8 @@ static void test_mean_of_the_steps(void **state)
 {
     (void)state;
     /* 0.9 -> 0.6 and 0.8 -> 0.7, of very different numbers of images: each step counts the same */
-    const struct gate_step steps[] = {{10000, 9000, 10000, 6000}, {1000, 800, 1000, 700}};
+    const struct gate_step steps[] = {{10000, 9000, 10000, 6000, false},
+                                      {1000, 800, 1000, 700, false}};
     struct gate g = gate_judge(0.1, steps, 2);
     assert_true(fabs(g.drop - 0.2) < 1e-12);
     assert_int_equal(g.verdict, GATE_HELD_BACK);
@@ -33,7 +34,7 @@ static void test_mean_of_the_steps(void **state)
     judged(NAN, steps, 2, GATE_OFF);
     judged(0.1, steps, 0, GATE_FIRST_STEP);
     judged(NAN, steps, 0, GATE_FIRST_STEP);
-    const struct gate_step better[] = {{100, 50, 100, 90}};
+    const struct gate_step better[] = {{100, 50, 100, 90, false}};
     judged(0, better, 1, GATE_PASSED);
 }
 
@@ -41,38 +42,43 @@ static void test_mean_of_the_steps(void **state)
 static void test_bound(void **state)
 {
     (void)state;
-    const struct gate_step steps[] = {{10, 9, 10, 5}};
+    const struct gate_step steps[] = {{10, 9, 10, 5, false}};
     struct gate g = gate_judge(0.3, steps, 1);
     double before = 10.0 / 12, after = 6.0 / 12;
     double deviation = sqrt(before * (1 - before) / 12 + after * (1 - after) / 12);
     assert_true(fabs(g.drop - 0.4) < 1e-12);
     assert_true(fabs(g.drop_at_least - (before - after - 1.6449 * deviation)) < 1e-12);
     assert_int_equal(g.verdict, GATE_PASSED); /* ten images prove little */
-    const struct gate_step many[] = {{1000, 900, 1000, 500}};
+    const struct gate_step many[] = {{1000, 900, 1000, 500, false}};
     judged(0.3, many, 1, GATE_HELD_BACK);
-    const struct gate_step one[] = {{1, 1, 1, 0}};
+    const struct gate_step one[] = {{1, 1, 1, 0, false}};
     judged(0.3, one, 1, GATE_PASSED);
 }
 
 static void test_not_measured(void **state)
 {
     (void)state;
-    const struct gate_step steps[] = {{100, 90, 100, 85}, {0, 0, 100, 50}, {100, 50, 0, 0}};
+    const struct gate_step steps[] = {{100, 90, 100, 85, false},
+                                      {0, 0, 100, 50, false},
+                                      {100, 50, 0, 0, false}};
     struct gate g = gate_judge(0.3, steps, 3);
     assert_int_equal(g.verdict, GATE_NOT_MEASURED);
     assert_true(fabs(g.drop - 0.05) < 1e-12); /* of the one that was */
     judged(0.3, steps, 1, GATE_PASSED);
     judged(0.3, steps + 1, 2, GATE_NOT_MEASURED);
     assert_true(isnan(gate_judge(0.3, steps + 1, 2).drop));
+    /* A step whose classes are all retired has nothing to be measured. */
+    const struct gate_step gone[] = {{100, 90, 100, 85, false}, {0, 0, 0, 0, true}};
+    judged(0.3, gone, 2, GATE_PASSED);
     /* What was measured suffices to hold it back. */
-    const struct gate_step lost[] = {{1000, 900, 1000, 100}, {0, 0, 0, 0}};
+    const struct gate_step lost[] = {{1000, 900, 1000, 100, false}, {0, 0, 0, 0, false}};
     judged(0.3, lost, 2, GATE_HELD_BACK);
 }
 
 static void test_json(void **state)
 {
     (void)state;
-    const struct gate_step steps[] = {{10, 9, 10, 5}, {0, 0, 4, 1}};
+    const struct gate_step steps[] = {{10, 9, 10, 5, false}, {0, 0, 4, 1, false}};
     struct gate g = gate_judge(0.25, steps, 2);
     json_t *json = gate_json(&g, steps, 2);
     const char *verdict;
