@@ -3,8 +3,8 @@
  *
  * A gang of `size` members runs one function at a time, SPMD: every member executes the same
  * code on its own slice of the batch and meets the others at barriers. All members are threads
- * of the gang's own, at a lower priority (`nice_level`, applied per thread with setpriority on
- * Linux); the caller sleeps meanwhile, and its priority is never touched, because it could not
+ * of the gang's own, at a lower priority (`nice_level`, applied per thread on Linux, with a long
+ * slice, so that who wakes up need not wait for its end); the caller sleeps meanwhile, and its priority is never touched, because it could not
  * be raised again.
  *
  * Waiting never burns a core for long: a member spins for a few microseconds, then sleeps in
