@@ -170,7 +170,7 @@ static int read_tar(struct upload *u)
     if (err == ERR_FORMAT && why.detail[0] != '\0')
         return ingest_refuse(
             u->error, why.unknown ? 415 : 422, "bad_archive",
-            "the body is not a usable tar archive (plain or gzip): %s. Make one with: tar -C "
+            "the body is not a usable tar archive (plain, gzip or zstd): %s. Make one with: tar -C "
             "photos -c . (a CIFAR file is a whole number of records of 3073 or 3074 bytes)",
             why.detail);
     if (err != 0 && u->error->code[0] == '\0')

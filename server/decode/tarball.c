@@ -1,5 +1,5 @@
 /*
- * tarball.c - libarchive, held to tar and gzip, over memory.
+ * tarball.c - libarchive, held to tar, plain or out of gzip or zstd, over memory.
  */
 #include "server/decode/tarball.h"
 
@@ -10,6 +10,7 @@
 
 #include "core/err.h"
 #include "server/decode/archive_span.h"
+#include "server/decode/unpack.h"
 
 struct reader {
     struct archive *archive;
@@ -43,13 +44,15 @@ static int reader_open(struct reader *r)
     if (!r->archive)
         return ERR_NOMEM;
     if (archive_read_support_filter_gzip(r->archive) != ARCHIVE_OK ||
+        archive_read_support_filter_zstd(r->archive) != ARCHIVE_OK ||
         archive_read_support_format_tar(r->archive) != ARCHIVE_OK)
         return ERR_NOMEM;
     if (archive_span_open(r->archive, &r->source) != ARCHIVE_OK) {
         const struct span *body = &r->source.span;
-        bool gzip = body->size_bytes >= 2 && memcmp(body->data, "\x1f\x8b", 2) == 0;
-        r->error->unknown = !gzip;
-        return damaged(r, gzip ? "damaged" : "not a tar archive");
+        enum unpack_kind kind = unpack_sniff(body->data, body->size_bytes);
+        bool packed = kind == UNPACK_GZIP || kind == UNPACK_ZSTD;
+        r->error->unknown = !packed;
+        return damaged(r, packed ? "damaged" : "not a tar archive");
     }
     return 0;
 }

@@ -1,9 +1,9 @@
 /*
- * tarball.h - the entries of a tar archive, plain or gzipped.
+ * tarball.h - the entries of a tar archive, plain or out of gzip or zstd.
  *
  * Nothing is ever extracted by name: a name is only data handed to the callback, which judges it.
- * Tar (ustar, pax, GNU) and gzip are the only formats switched on. Bounded: TARBALL_MAX_ENTRIES,
- * one file at a time in memory, and what a gzip stream may grow to. Any thread; no globals.
+ * Tar (ustar, pax, GNU), gzip and zstd are the only formats switched on. Bounded: TARBALL_MAX_ENTRIES,
+ * one file at a time in memory, and what a compressed stream may grow to. Any thread; no globals.
  */
 #ifndef ACCRETED_SERVER_DECODE_TARBALL_H
 #define ACCRETED_SERVER_DECODE_TARBALL_H

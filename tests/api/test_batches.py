@@ -7,6 +7,7 @@ import concurrent.futures
 import gzip
 import io
 import struct
+import subprocess
 import tarfile
 import time
 
@@ -103,9 +104,20 @@ def counts(batch):
 
 # ---- what is accepted ----
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_tar_by_put(api, daemon, mode):
-    reply = api.put(BATCHES + "/week-12", data=tar({"./cat": None, **two_classes()}, mode))
+def flipped(data, at):
+    """One bit of byte `at` changed."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd], ids=["plain", "gzip", "zstd"])
+def test_tar_by_put(api, daemon, pack):
+    reply = api.put(BATCHES + "/week-12", data=pack(tar({"./cat": None, **two_classes()})))
     assert reply.status_code == 201, reply.text
     assert reply.headers["Location"] == BATCHES + "/week-12"
     batch = reply.json()
@@ -263,6 +275,9 @@ TAR_REFUSALS = {
     "a picture": (png(1, 40), 415, "bad_archive"),
     "cut": (tar(two_classes())[:1700], 422, "bad_archive"),
     "cut gzip": (tar(two_classes(), "w:gz")[:-400], 422, "bad_archive"),
+    "cut zstd": (zstd(tar({f"cat/{i}.png": png(i, 40, "RGB") for i in range(60)}))[:-400], 422, "bad_archive"),
+    "damaged zstd": (flipped(zstd(tar({f"cat/{i}.png": png(i, 40, "RGB") for i in range(60)})), -2), 422, "bad_archive"),
+    "zstd bomb": (zstd(tar({"cat/a.png": png(1), "cat/b.png": bytes(150 << 20)})), 422, "bad_archive"),
     "bomb": (gzip.compress(tar({"cat/a.png": png(1), "cat/b.png": bytes(150 << 20)})), 422,
              "bad_archive"),
     "no files": (tar({}), 422, "no_valid_image"),
