@@ -4,8 +4,8 @@
  * Two stores, one interface. A `standalone` file holds a model by itself. With the store `shared` all steps' models live in
  * one set of weights: each step claims some of the weights that were still free, its file holds only these (and the batch
  * norms, heads and prototypes, which every step has of its own), and says which file it builds on. A weight that was
- * claimed never changes, so a model is the weights claimed up to its step, and zeros. Files never change either: going
- * back to an earlier step and on from there, another branch of files begins, in which what later steps claimed is free.
+ * claimed never changes, so a model is the weights claimed up to its step, and zeros. The weights in a file never change either
+ * (its prototypes do when a class is retired, model/retire.h): going back to an earlier step and on from there, another branch of files begins, in which what later steps claimed is free.
  * The first file of a chain is a standalone one; any standalone file may be the first.
  *
  * Layout in SNAPSHOT_FORMAT.md: a container (storage/container.h) with the model's spec, steps and
