@@ -6,6 +6,7 @@
 #ifndef ACCRETED_SERVER_APP_H
 #define ACCRETED_SERVER_APP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -31,6 +32,7 @@ struct app {
     struct queue *queue;         /* jobs */
     struct predictor *predictor; /* the model that serves */
     struct events *events;       /* who listens to what happens */
+    bool class_changes;          /* one is renamed or retired just now (api/classes.c) */
     int64_t started_ms;          /* Unix time */
     char *contract;              /* owned; GET /openapi.json as text; NULL until asked for */
 };

@@ -11,7 +11,7 @@
  *   settle (db)       packs that no row names any longer go; the rows say that all is erased
  *   200 (loop)
  *
- * What a crash after the transaction leaves is done at the next start (jobs/retire.h).
+ * One change at a time. What a crash after the transaction leaves is done at the next start (jobs/retire.h).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -107,6 +107,7 @@ void api_classes_list(struct request *req)
 struct change {
     struct request *req;
     struct app *app;
+    bool begun;                 /* app->class_changes is ours */
     char name[LABEL_BYTES];
     char new_name[LABEL_BYTES]; /* "": it is retired */
     const char *if_match;       /* the request's */
@@ -129,6 +130,8 @@ static bool retires(const struct change *c)
 
 static void change_free(struct change *c)
 {
+    if (c->begun)
+        c->app->class_changes = false;
     for (int i = 0; i < c->pack_count; i++)
         batch_release(&c->packs[i].batch);
     free(c->packs);
@@ -443,6 +446,9 @@ static void start_change(struct change *c)
     int err = check(t, c);
     if (!err && job)
         err = refuse(&c->why, 409, "jobs_open", "Job %" PRId64 " is just ending. Try again.", job);
+    if (!err && c->app->class_changes) /* both would write the same files */
+        err = refuse(&c->why, 409, "changed_meanwhile",
+                     "Another class is being renamed or retired just now. Try again.");
     if (!err)
         err = versions_active(t, &c->version);
     if (!err)
@@ -454,6 +460,8 @@ static void start_change(struct change *c)
     if (err) {
         reply_refused(c, err);
         change_free(c);
+    } else {
+        c->begun = c->app->class_changes = true;
     }
 }
 

@@ -176,6 +176,8 @@ static json_t *confusion_json(const struct history *h)
     }
     for (int k = 0; k < h->cell_count; k++) {
         const struct confusion_cell *cell = &h->cells[k];
+        if (cell->true_class >= h->class_count || cell->predicted_class >= h->class_count)
+            continue;
         int row = h->classes[cell->true_class].position;
         int column = h->classes[cell->predicted_class].position;
         json_array_set_new(json_array_get(rows, (size_t)row), (size_t)column,

@@ -43,7 +43,8 @@ static const char *title_of(int status)
 
 static bool is_retryable(int status, const char *code)
 {
-    return strcmp(code, "idempotency_in_flight") == 0 || status == 408 || status == 429 || status == 503 || status == 507;
+    return strcmp(code, "idempotency_in_flight") == 0 || strcmp(code, "changed_meanwhile") == 0 ||
+           status == 408 || status == 429 || status == 503 || status == 507;
 }
 
 void reply_header(struct request *req, const char *name, const char *value)

@@ -1,5 +1,6 @@
 """Classes: one by name, renamed wherever labels leave, retired for good; what is refused, and what a crash leaves."""
 
+import concurrent.futures
 import json
 import shutil
 import sqlite3
@@ -172,6 +173,24 @@ def test_only_what_was_seen(learned):
     learned.refused(retire(learned, "rose", **{"If-Match": tag}), 412, "precondition_failed")
     learned.refused(rename(learned, "rose", "red", **{"If-Match": '"x"'}), 412, "precondition_failed")
     assert names(learned)[:2] == ["rose", "lime"]
+
+
+def test_changes_at_once(learned):
+    """One at a time: each is done whole or refused, and what was done holds in files and rows."""
+    labels, tensors = exported(learned, 2)
+    prototypes = dict(zip(labels, tensors["prototypes"]))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        replies = dict(zip(FIRST + SECOND, pool.map(lambda name: retire(learned, name), FIRST + SECOND)))
+    for name, reply in replies.items():
+        if reply.status_code != 200:
+            learned.refused(reply, 409, "last_class" if names(learned) == [name] else "changed_meanwhile")
+    gone = [name for name, reply in replies.items() if reply.status_code == 200]
+    assert gone and names(learned) == [name for name in FIRST + SECOND if name not in gone]
+    with sqlite3.connect(learned.daemon.data_dir / "accreted.db") as db:
+        rows = dict(db.execute("SELECT name, erased FROM classes WHERE retired_ms IS NOT NULL"))
+    assert rows == dict.fromkeys(gone, 1)
+    data = (learned.daemon.data_dir / "models/2").read_bytes()
+    assert [name for name in labels if prototypes[name].tobytes() not in data] == gone
 
 
 # ---- retire ----
