@@ -65,7 +65,7 @@ def cancel_in(api, phase, *batches, **options):
     """Cancels in the middle of a phase; all is then as it was before the job was posted."""
     before, versions = files(api), api.get("/api/v1/models").json()["models"]
     job = api.train(*batches, **options)["id"]
-    wait_for(lambda: (now := api.job(job))["state"] == "running" and now["phase"] == phase, 120, f"the phase {phase}")
+    wait_for(lambda: (now := api.job(job))["state"] == "running" and now["phase"] == phase, 300, f"the phase {phase}")
     time.sleep(0.2)
     assert api.job(job)["phase"] == phase, "the phase is too short for this test"
     took = cancel(api, job)
@@ -80,7 +80,7 @@ def api(module_daemon):
     """Batches that make one phase long each."""
     client = Client(module_daemon)
     client.upload("large", tar_of(png(number, 2000) for number in range(120)))
-    client.upload("many", cifar(24000, 1), names="none,ones")
+    client.upload("many", cifar(20000, 1), names="none,ones")
     client.upload("few", cifar(60, 2), names="zeros,units")
     client.upload("few-test", cifar(30000, 3), names="zeros,units", split="test")
     return client
@@ -158,7 +158,7 @@ def test_at_any_moment(learned):
     before, versions = files(learned), learned.get("/api/v1/models").json()["models"]
     for turn in itertools.count():
         job = learned.train("some", **options)["id"]
-        time.sleep(0.01 * turn)
+        time.sleep(0.02 * turn)
         took = cancel(learned, job)
         if took is None:
             break
