@@ -148,7 +148,7 @@ CREATE TABLE jobs (
     reproducible  INTEGER CHECK (reproducible IN (0, 1)),
     train_images  INTEGER CHECK (train_images >= 0),
     images_per_second REAL, base INTEGER REFERENCES versions (version), published INTEGER NOT NULL DEFAULT 1
-    CHECK (published IN (0, 1)), retry_of INTEGER REFERENCES jobs (id),
+    CHECK (published IN (0, 1)), retry_of INTEGER REFERENCES jobs (id), warnings TEXT,
     CHECK ((state = 'failed') = (error_code IS NOT NULL)),
     CHECK ((error_code IS NULL) = (error_detail IS NULL)),
     CHECK ((state = 'succeeded') = (version IS NOT NULL)),

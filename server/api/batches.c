@@ -344,12 +344,9 @@ static void upload_start(struct request *req, const char *name)
                       MAX_NAME);
         return;
     }
-    const char *dry = request_query(req, "dry_run");
-    bool dry_run = dry && strcmp(dry, "1") == 0;
-    if (dry && !dry_run && strcmp(dry, "0") != 0) {
-        reply_problem(req, 400, "bad_query", "dry_run is 1 or 0");
+    bool dry_run;
+    if (!format_dry_run(req, &dry_run))
         return;
-    }
     if (!read_options(req, &r))
         return;
     r.spool_path = request_spool(req, &r.spool_bytes);

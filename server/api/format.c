@@ -102,3 +102,13 @@ bool format_page(struct request *req, int64_t *last_id, int *limit)
     *limit = (int)number;
     return true;
 }
+
+bool format_dry_run(struct request *req, bool *dry_run)
+{
+    const char *wanted = request_query(req, "dry_run");
+    *dry_run = wanted && strcmp(wanted, "1") == 0;
+    if (!wanted || *dry_run || strcmp(wanted, "0") == 0)
+        return true;
+    reply_problem(req, 400, "bad_query", "dry_run is 1 or 0");
+    return false;
+}

@@ -31,5 +31,7 @@ json_t *format_token(struct request *req, int64_t last_id);
 /* The query parameters limit and page_token; last_id is 0 for the first page. On a bad one replies
  * 400 and returns false. */
 bool format_page(struct request *req, int64_t *last_id, int *limit);
+/* The query parameter dry_run, 1 or 0. On another value replies 400 and returns false. */
+bool format_dry_run(struct request *req, bool *dry_run);
 
 #endif

@@ -188,7 +188,7 @@ static int insert_rows(struct db_txn *t, struct importing *i)
         return ERR_NOMEM;
     int err = versions_next(t, &i->version);
     if (!err)
-        err = jobs_insert(t, i->options, NULL, 0, 0, &job);
+        err = jobs_insert(t, i->options, NULL, 0, 0, NULL, &job);
     if (!err)
         err = jobs_start(t, job, conv_isa_name(i->app->isa), 1);
     if (!err)

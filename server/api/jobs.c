@@ -17,6 +17,7 @@
 #include "server/app.h"
 #include "server/http/etag.h"
 #include "server/http/http.h"
+#include "server/jobs/forecast.h"
 #include "server/jobs/plan.h"
 #include "server/jobs/queue.h"
 #include "server/store/jobs.h"
@@ -68,20 +69,24 @@ static void hold_back(struct job *j)
 
 static json_t *job_json(struct app *app, struct job *j)
 {
-    int64_t position = 0;
+    int64_t position = 0, start_ms = 0;
     json_t *live = queue_live(app->queue, j->id);
     if (live)
         hold_back(j);
     char *gate = NULL;
     if (j->version)
         versions_gate(db_reader(app->db), j->version, &gate);
-    if (j->state == JOB_QUEUED)
+    if (j->state == JOB_QUEUED) {
         jobs_position(db_reader(app->db), j->id, &position);
+        start_ms = forecast_start(db_reader(app->db), app->queue, j->id);
+    }
     json_t *o = json_pack(
-        "{s:I, s:s, s:o, s:f, s:n, s:o, s:o, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+        "{s:I, s:s, s:o, s:f, s:n, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
         "s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
         "id", (json_int_t)j->id, "state", job_state_name(j->state), "phase", format_text(j->phase),
-        "progress", j->progress, "eta_seconds", "queue_position", format_id(position), "batches",
+        "progress", j->progress, "eta_seconds", "queue_position", format_id(position),
+        "estimated_start", format_time(start_ms), "warnings",
+        j->warnings ? format_stored(j->warnings) : json_array(), "batches",
         batches_json(j), "options", json_loads(j->options, 0, NULL), "attempt", j->attempt,
         "restarts", j->restarts, "interruption", interruption_json(j), "created",
         format_time(j->created_ms), "started", format_time(j->started_ms), "finished",
@@ -141,6 +146,8 @@ struct posting {
     const char **names;
     int count;
     int max_queued;
+    bool dry_run;
+    json_t *told; /* in place of a job: the reply to dry_run */
     struct job_options options;
     struct refusal why; /* code "" unless refused */
     int64_t id;
@@ -149,6 +156,7 @@ struct posting {
 static void posting_free(struct posting *p)
 {
     json_decref(p->body);
+    json_decref(p->told);
     free(p->names);
     job_release(&p->old);
     free(p);
@@ -221,12 +229,60 @@ static int load_old(struct db_txn *t, struct posting *p)
     return err;
 }
 
+static json_t *plan_classes_json(const struct plan *plan)
+{
+    json_t *classes = json_array();
+    for (int i = plan->known; i < plan->classes; i++) {
+        int64_t train, test;
+        forecast_images(plan, i, &train, &test);
+        json_array_append_new(classes, json_pack("{s:s, s:I, s:I}", "name", plan->names[i],
+                                                 "train_images", (json_int_t)train, "test_images",
+                                                 (json_int_t)test));
+    }
+    return classes;
+}
+
+/* What a job would be; all but the batches' names and its start. Takes `warnings`. */
+static json_t *plan_json(struct db_txn *t, const struct plan *plan, const char *options,
+                         int64_t queued, json_t *warnings)
+{
+    return json_pack(
+        "{s:b, s:o, s:o, s:i, s:o, s:I, s:o, s:o, s:I}", "dry_run", 1, "options",
+        format_stored(options), "base", format_id(plan->parent), "step", plan->step, "classes",
+        plan_classes_json(plan), "train_images", (json_int_t)plan_train_images(plan), "warnings",
+        warnings, "estimated_seconds", format_real(forecast_seconds(t, forecast_passes(plan))),
+        "queue_position", (json_int_t)(queued + 1));
+}
+
+/* A job of the plan; or, for dry_run, what it would be. */
+static int insert_planned(struct db_txn *t, struct posting *p, const struct plan *plan,
+                          int64_t queued)
+{
+    int64_t ids[MAX_BATCHES_PER_JOB];
+    char *options = NULL, *text = NULL;
+    json_t *warnings = forecast_warnings(plan);
+    int err = warnings ? job_options_dump(&plan->options, &options) : ERR_NOMEM;
+    if (!err && p->dry_run) {
+        p->told = plan_json(t, plan, options, queued, json_incref(warnings));
+        err = p->told ? 0 : ERR_NOMEM;
+    } else if (!err) {
+        for (int i = 0; i < plan->train_count; i++)
+            ids[i] = plan->train[i].id;
+        text = json_dumps(warnings, JSON_COMPACT);
+        err = text ? jobs_insert(t, options, ids, plan->train_count, p->retry_of, text, &p->id)
+                   : ERR_NOMEM;
+    }
+    json_decref(warnings);
+    free(options);
+    free(text);
+    return err;
+}
+
 static int write_posting(struct db_txn *t, void *ctx)
 {
     struct posting *p = ctx;
     struct plan plan = {0};
     int64_t queued;
-    char *options = NULL;
     int err = p->retry_of ? load_old(t, p) : 0;
     if (err)
         return err;
@@ -238,15 +294,18 @@ static int write_posting(struct db_txn *t, void *ctx)
         err = refuse(&p->why, 429, "queue_full",
                      "%d jobs wait already. Try again when one of them has ended.", p->max_queued);
     if (!err)
-        err = job_options_dump(&plan.options, &options);
-    int64_t ids[MAX_BATCHES_PER_JOB];
-    for (int i = 0; i < plan.train_count; i++)
-        ids[i] = plan.train[i].id;
-    if (!err)
-        err = jobs_insert(t, options, ids, plan.train_count, p->retry_of, &p->id);
-    free(options);
+        err = insert_planned(t, p, &plan, queued);
     plan_release(&plan);
     return err;
+}
+
+static void reply_told(struct posting *p)
+{
+    struct app *app = request_app(p->req);
+    json_object_set(p->told, "batches", json_object_get(p->body, "batches"));
+    json_object_set_new(p->told, "estimated_start",
+                        format_time(forecast_start(db_reader(app->db), app->queue, INT64_MAX)));
+    reply_json(p->req, 200, json_incref(p->told));
 }
 
 static void reply_refusal(struct posting *p, int err)
@@ -267,6 +326,8 @@ static void posting_done(void *ctx, int err)
         if (p->why.status == 429)
             reply_header(p->req, "Retry-After", "60");
         reply_refusal(p, err);
+    } else if (p->told) {
+        reply_told(p);
     } else {
         char location[64];
         snprintf(location, sizeof location, "/api/v1/jobs/%" PRId64, p->id);
@@ -289,6 +350,10 @@ static void start_posting(struct request *req, bool retry)
     p->req = req;
     p->max_queued = app->config.max_queued_jobs;
     job_options_default(&p->options);
+    if (!retry && !format_dry_run(req, &p->dry_run)) {
+        posting_free(p);
+        return;
+    }
     int err = 0;
     if (!retry)
         err = parse_posting(p);

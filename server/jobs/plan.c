@@ -223,6 +223,8 @@ int plan_for_post(struct db_txn *t, const char *const *batch_names, int count,
     for (int i = 0; i < count && !err; i++)
         err = load_named(t, &p, batch_names[i], why);
     if (!err)
+        err = batches_load_test(t, &p.test, &p.test_count);
+    if (!err)
         err = load_base(t, &p);
     if (!err)
         err = add_classes(t, &p, why);

@@ -21,7 +21,7 @@ struct plan {
     struct job_options options;
     struct batch *train;      /* owned; the job's batches, in its order */
     int train_count;
-    struct batch *test;       /* owned; every batch with test images (only when it starts) */
+    struct batch *test;       /* owned; every batch with test images */
     int test_count;
     char **names;             /* owned, each too; classes by output index, the new ones last; NULL: retired */
     int known, classes;       /* before and after this job */

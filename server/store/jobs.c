@@ -12,7 +12,8 @@
 #define COLUMNS                                                                                    \
     "SELECT id, state, phase, attempt, restarts, epochs_before, progress, options, error_code, "   \
     "error_detail, interruption, created_ms, started_ms, finished_ms, version, kernel, gang, "     \
-    "reproducible, train_images, images_per_second, stopped, base, published, retry_of FROM jobs "
+    "reproducible, train_images, images_per_second, stopped, base, published, retry_of, "      \
+    "warnings FROM jobs "
 
 static const char *const state_names[JOB_STATES] = {
     [JOB_QUEUED] = "queued",         [JOB_RUNNING] = "running", [JOB_CANCELLING] = "cancelling",
@@ -54,6 +55,7 @@ void job_release(struct job *j)
     free(j->options);
     free(j->error_code);
     free(j->error_detail);
+    free(j->warnings);
     *j = (struct job){0};
 }
 
@@ -137,6 +139,8 @@ static int read_row(struct db_txn *t, sqlite3_stmt *s, struct job *j)
         err = sql_column_copy(s, 8, &j->error_code);
     if (!err)
         err = sql_column_copy(s, 9, &j->error_detail);
+    if (!err)
+        err = sql_column_copy(s, 24, &j->warnings);
     if (!err)
         err = read_batches(t, j);
     if (err)
@@ -222,6 +226,32 @@ int jobs_position(struct db_txn *t, int64_t id, int64_t *position)
                        SQL(sql_int(id)));
 }
 
+int jobs_queued_passes(struct db_txn *t, int64_t id, int64_t *passes)
+{
+    return sql_get_int(t, passes,
+                       "SELECT coalesce(sum(b.train_count * (json_extract(j.options, '$.epochs') + "
+                       "json_extract(j.options, '$.prune.epochs'))), 0) FROM jobs j "
+                       "JOIN job_batches jb ON jb.job = j.id JOIN batches b ON b.id = jb.batch "
+                       "WHERE j.state = 'queued' AND j.id < ?1",
+                       SQL(sql_int(id)));
+}
+
+int jobs_last_speed(struct db_txn *t, double *images_per_second)
+{
+    sqlite3_stmt *s;
+    int err = sql_query(t, &s,
+                        "SELECT images_per_second FROM jobs WHERE state = 'succeeded' AND "
+                        "images_per_second > 0 ORDER BY id DESC LIMIT 1",
+                        SQL_NONE);
+    if (err)
+        return err;
+    int got = sql_step(t, s);
+    if (got > 0)
+        *images_per_second = sqlite3_column_double(s, 0);
+    sqlite3_finalize(s);
+    return got > 0 ? 0 : got == 0 ? ERR_MISSING : got;
+}
+
 int jobs_find_class(struct db_txn *t, const char *label, int64_t except, int64_t *id)
 {
     return sql_get_int(t, id,
@@ -301,10 +331,13 @@ static int set_batches(struct db_txn *t, int64_t id, const char *state, int64_t 
 }
 
 int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids, int batch_count,
-                int64_t retry_of, int64_t *id)
+                int64_t retry_of, const char *warnings, int64_t *id)
 {
-    int err = sql_run(t, "INSERT INTO jobs (options, created_ms, retry_of) VALUES (?1, ?2, ?3)",
-                      SQL(sql_text(options), sql_int(db_now_ms()), sql_int_or_null(retry_of)));
+    int err = sql_run(t,
+                      "INSERT INTO jobs (options, created_ms, retry_of, warnings) "
+                      "VALUES (?1, ?2, ?3, ?4)",
+                      SQL(sql_text(options), sql_int(db_now_ms()), sql_int_or_null(retry_of),
+                          sql_text(warnings)));
     if (err)
         return err;
     int64_t job = sql_last_id(t);

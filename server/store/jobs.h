@@ -43,6 +43,7 @@ struct job {
     enum job_interruption interruption; /* how the attempt before this one ended */
     int64_t created_ms, started_ms, finished_ms; /* 0 = not yet */
     int64_t retry_of;         /* job that it repeats; 0 = none */
+    char *warnings;           /* owned; JSON array, NULL: none */
     int64_t base;             /* version it builds on; 0 = none, or not started */
     int64_t version;          /* made by it; 0 = none */
     bool published;           /* that version took over at once */
@@ -73,6 +74,10 @@ int jobs_next(struct db_txn *t, int64_t *id);
 int jobs_count_queued(struct db_txn *t, int64_t *count);
 /* Place of a queued job in the queue, 1 = the next to start. */
 int jobs_position(struct db_txn *t, int64_t id, int64_t *position);
+/* Training images, times epochs, of the queued jobs below `id`. */
+int jobs_queued_passes(struct db_txn *t, int64_t id, int64_t *passes);
+/* Images a second of the newest job that succeeded with a speed; ERR_MISSING when there is none. */
+int jobs_last_speed(struct db_txn *t, double *images_per_second);
 /* The open job other than `except` (0 = none excepted) that trains on class `label`; ERR_MISSING
  * when there is none. */
 int jobs_find_class(struct db_txn *t, const char *label, int64_t except, int64_t *id);
@@ -83,9 +88,9 @@ int jobs_metrics(struct db_txn *t, int64_t id, struct learner_epoch **out, int *
 
 /* ---- writing ---- */
 
-/* A queued job on these batches, which become `in_use`; *id is set. `retry_of`: 0 = of none. */
+/* A queued job on these batches, which become `in_use`; *id is set. `retry_of`: 0 = of none; `warnings`: JSON array, or NULL. */
 int jobs_insert(struct db_txn *t, const char *options, const int64_t *batch_ids, int batch_count,
-                int64_t retry_of, int64_t *id);
+                int64_t retry_of, const char *warnings, int64_t *id);
 /* queued -> running. */
 int jobs_start(struct db_txn *t, int64_t id, const char *kernel, int gang);
 /* What it builds on (0: nothing), chosen when it starts. */

@@ -124,3 +124,65 @@ def test_dry_run_of_an_upload_keeps_nothing(api):
 def test_dry_run_refuses_alike(api):
     api.refused(api.put("/api/v1/batches/one", params={"dry_run": 1}, data=b"no tar" * 100), 415, "bad_archive")
     api.refused(api.put("/api/v1/batches/one", params={"dry_run": "yes"}, data=b"x"), 400, "bad_query")
+
+
+# ---- before it starts ----
+
+def test_dry_run_of_a_job_keeps_nothing(api):
+    api.upload("one", images.tar(FIRST, range(30)), holdout=0.1)
+    body = {"batches": ["one"], "options": TINY}
+    said = api.post("/api/v1/jobs", params={"dry_run": 1}, json=body)
+    assert said.status_code == 200, said.text
+    plan = said.json()
+    assert (plan["dry_run"], plan["batches"], plan["base"], plan["step"]) == (True, ["one"], None, 1)
+    assert plan["classes"] == [{"name": c, "train_images": 27, "test_images": 3} for c in FIRST]
+    assert plan["train_images"] == 27 * len(FIRST)
+    assert (plan["estimated_seconds"], plan["queue_position"], plan["warnings"]) == (None, 1, [])
+    assert plan["options"]["epochs"] == TINY["epochs"]
+    assert api.get("/api/v1/jobs").json()["jobs"] == []
+    assert api.get("/api/v1/batches/one").json()["state"] == "ready"
+    done = api.learn("one", **TINY)
+    assert (done["id"], done["warnings"], done["estimated_start"]) == (1, [], None)
+    # The next one is judged against what was learned, and by its speed.
+    api.upload("two", images.tar(SECOND, range(30)), holdout=0.1)
+    plan = api.post("/api/v1/jobs", params={"dry_run": 1}, json={**body, "batches": ["two"]}).json()
+    passes = plan["train_images"] * (TINY["epochs"] + plan["options"]["prune"]["epochs"])
+    assert plan["estimated_seconds"] == pytest.approx(passes / done["images_per_second"], rel=0.02)
+    assert (plan["base"], plan["step"]) == (1, 2)
+
+
+def test_dry_run_of_a_job_refuses_alike(api):
+    api.upload("one", images.tar(FIRST, range(12)))
+    api.refused(api.post("/api/v1/jobs", params={"dry_run": 1}, json={"batches": ["no"]}), 404, "batch_not_found")
+    api.refused(api.post("/api/v1/jobs", params={"dry_run": 2}, json={"batches": ["one"]}), 400, "bad_query")
+    api.refused(api.post("/api/v1/jobs", params={"dry_run": 1}, json={"batches": ["one"], "options": {"epochs": 0}}), 422,
+                "bad_option")
+
+
+def test_warnings_stay_with_the_job(api):
+    large, small = sorted(FIRST)[:2]
+    api.upload("much", images.tar([large], range(50)), holdout=0.1)
+    api.upload("little", images.tar([small], range(100, 104)))
+    job = api.train("much", "little", **TINY)
+    warned = {w["code"]: w for w in job["warnings"]}
+    assert set(warned) == {"few_images", "imbalanced", "no_test_images"}
+    assert warned["few_images"]["classes"] == [small]
+    assert warned["imbalanced"]["classes"] == [large, small]
+    assert "45" in warned["imbalanced"]["detail"] and "4 of" in warned["imbalanced"]["detail"]
+    assert warned["no_test_images"]["classes"] == [small]
+    assert api.wait(job["id"])["warnings"] == job["warnings"]
+
+
+def test_when_a_queued_job_starts(api):
+    api.upload("one", images.tar(FIRST, range(30)))
+    api.learn("one", **TINY)
+    for name, label in (("two", "blue"), ("three", "yellow"), ("four", "grey")):
+        api.upload(name, images.tar([label], range(30)))
+    first = api.train("two", **LONG)
+    running(api, first, 1)
+    third, fourth = api.train("three", **LONG), api.train("four", **LONG)
+    assert wait_for(lambda: api.job(third["id"])["estimated_start"], 60)  # not known in the first 5 %
+    third, fourth = api.job(third["id"]), api.job(fourth["id"])
+    assert third["created"] < third["estimated_start"] < fourth["estimated_start"]
+    for job in (fourth, third, first):
+        cancel(api, job["id"])

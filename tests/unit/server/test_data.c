@@ -305,7 +305,7 @@ static int write_history(struct db_txn *t, void *ctx)
     struct evaluation e = {1, confusion};
     const char *names[] = {"cat"};
     (void)ctx;
-    int err = jobs_insert(t, "{}", &batch, 1, 0, &job);
+    int err = jobs_insert(t, "{}", &batch, 1, 0, NULL, &job);
     struct version v = {.version = 1, .job = job, .step = 1, .classes = 1, .dense_bytes = 1,
                         .active = true};
     if (!err)
@@ -315,7 +315,7 @@ static int write_history(struct db_txn *t, void *ctx)
     if (!err)
         err = jobs_succeed(t, job, 1, true, true);
     batch = 2;
-    return err ? err : jobs_insert(t, "{}", &batch, 1, 0, &job);
+    return err ? err : jobs_insert(t, "{}", &batch, 1, 0, NULL, &job);
 }
 
 static void test_sweep(void **state)

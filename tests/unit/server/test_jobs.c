@@ -21,7 +21,7 @@ static int write_job(struct db_txn *t, void *ctx)
 {
     struct step *s = ctx;
     int64_t batch = 1;
-    return jobs_insert(t, "{}", &batch, 1, 0, &s->id);
+    return jobs_insert(t, "{}", &batch, 1, 0, NULL, &s->id);
 }
 
 static int publish(struct db_txn *t, int64_t job)

@@ -50,7 +50,7 @@ static int write_job(struct db_txn *t, void *ctx)
     int64_t batch = p->plan.train[0].id;
     int err = job_options_dump(&p->plan.options, &options);
     if (!err)
-        err = jobs_insert(t, options, &batch, 1, 0, &p->job);
+        err = jobs_insert(t, options, &batch, 1, 0, NULL, &p->job);
     free(options);
     return err;
 }
@@ -236,7 +236,7 @@ static int write_second_job(struct db_txn *t, void *ctx)
         return err;
     err = job_options_dump(&p->options, &options);
     if (!err)
-        err = jobs_insert(t, options, &b.id, 1, 0, &p->job);
+        err = jobs_insert(t, options, &b.id, 1, 0, NULL, &p->job);
     free(options);
     batch_release(&b);
     return err;

@@ -1,0 +1,145 @@
+/*
+ * forecast.c - see forecast.h.
+ */
+#include "server/jobs/forecast.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/store/jobs.h"
+
+/* ---- warnings ---- */
+
+static void count(const struct batch *batches, int batch_count, const char *name, int64_t *train,
+                  int64_t *test)
+{
+    *train = *test = 0;
+    for (int i = 0; i < batch_count; i++)
+        for (int c = 0; c < batches[i].class_count; c++)
+            if (strcmp(batches[i].classes[c].label, name) == 0) {
+                *train += batches[i].classes[c].train_count;
+                *test += batches[i].classes[c].test_count;
+            }
+}
+
+void forecast_images(const struct plan *p, int index, int64_t *train, int64_t *test)
+{
+    int64_t other;
+    count(p->train, p->train_count, p->names[index], train, &other);
+    count(p->test, p->test_count, p->names[index], &other, test);
+}
+
+/* Names of the classes of `codes`; the reference goes to the array. */
+static int warn(json_t *warnings, const char *code, json_t *classes, const char *format, ...)
+{
+    char detail[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    return json_array_append_new(warnings, json_pack("{s:s, s:s, s:o}", "code", code, "detail",
+                                                     detail, "classes", classes));
+}
+
+static int warn_of_few(const struct plan *p, json_t *warnings)
+{
+    json_t *few = json_array(), *untested = json_array();
+    int err = 0;
+    for (int i = p->known; i < p->classes; i++) {
+        int64_t train, test;
+        forecast_images(p, i, &train, &test);
+        if (train < FEW_IMAGES)
+            err |= json_array_append_new(few, json_string(p->names[i]));
+        if (test == 0)
+            err |= json_array_append_new(untested, json_string(p->names[i]));
+    }
+    if (json_array_size(few) > 0)
+        err |= warn(warnings, "few_images", json_incref(few),
+                    "Of these classes there are fewer than %d training images: they will hardly be "
+                    "learned. Upload more first.", FEW_IMAGES);
+    if (json_array_size(untested) > 0)
+        err |= warn(warnings, "no_test_images", json_incref(untested),
+                    "Of these classes there are no test images: nothing will say how well they were "
+                    "learned or are forgotten, and the gate cannot see it. Upload some with "
+                    "split=test, or a batch with holdout=0.1.");
+    json_decref(few);
+    json_decref(untested);
+    return err;
+}
+
+static int warn_of_imbalance(const struct plan *p, json_t *warnings)
+{
+    int64_t most = 0, least = INT64_MAX;
+    const char *largest = NULL, *smallest = NULL;
+    for (int i = p->known; i < p->classes; i++) {
+        int64_t train, test;
+        forecast_images(p, i, &train, &test);
+        if (train > most) {
+            most = train;
+            largest = p->names[i];
+        }
+        if (train < least) {
+            least = train;
+            smallest = p->names[i];
+        }
+    }
+    if (!largest || most < IMBALANCE * least)
+        return 0;
+    return warn(warnings, "imbalanced", json_pack("[s, s]", largest, smallest),
+                "There are %" PRId64 " training images of '%s' and %" PRId64 " of '%s': the larger "
+                "class will be preferred. Upload more of the smaller one, or less of the larger.",
+                most, largest, least, smallest);
+}
+
+json_t *forecast_warnings(const struct plan *p)
+{
+    json_t *warnings = json_array();
+    if (!warnings || warn_of_few(p, warnings) || warn_of_imbalance(p, warnings)) {
+        json_decref(warnings);
+        return NULL;
+    }
+    return warnings;
+}
+
+/* ---- times ---- */
+
+int64_t forecast_passes(const struct plan *p)
+{
+    const struct learner_options *o = &p->options.learner;
+    return plan_train_images(p) * (o->epochs + o->prune_epochs);
+}
+
+double forecast_seconds(struct db_txn *t, int64_t image_passes)
+{
+    double speed;
+    if (jobs_last_speed(t, &speed) != 0)
+        return NAN;
+    return (double)image_passes / speed;
+}
+
+/* Seconds until nothing runs; NaN when that cannot be said. */
+static double running_seconds(struct queue *q)
+{
+    int64_t running = queue_running(q);
+    if (!running)
+        return 0;
+    json_t *live = queue_live(q, running);
+    const json_t *eta = json_object_get(live, "eta_seconds");
+    double seconds = json_is_number(eta) ? json_number_value(eta) : NAN;
+    json_decref(live);
+    return seconds;
+}
+
+int64_t forecast_start(struct db_txn *t, struct queue *q, int64_t id)
+{
+    int64_t passes;
+    double seconds = running_seconds(q);
+    if (jobs_queued_passes(t, id, &passes) != 0)
+        return 0;
+    if (passes > 0)
+        seconds += forecast_seconds(t, passes);
+    return isfinite(seconds) ? db_now_ms() + (int64_t)(1e3 * seconds) : 0;
+}
