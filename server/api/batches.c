@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/err.h"
 #include "server/api/api.h"
@@ -275,8 +276,9 @@ static bool name_valid(const char *name)
     return bytes >= 1 && bytes <= MAX_NAME && name[bytes] == '\0';
 }
 
-/* ?format=, for bodies that are no form. Without it they are known by their contents, whatever
- * their Content-Type: curl -T sends none, others all sorts of them. */
+/* ?format=, for bodies that are no form. Without it they are known by their contents: curl -T sends
+ * no Content-Type, others all sorts of them. Only that of an image is heeded, so that one without
+ * its first bytes is refused as an image, not as an archive. */
 static bool read_format(struct request *req, struct ingest_request *r)
 {
     static const struct {
@@ -286,7 +288,8 @@ static bool read_format(struct request *req, struct ingest_request *r)
         {"tar", INGEST_TAR}, {"cifar10", INGEST_CIFAR10}, {"cifar100", INGEST_CIFAR100}};
     const char *format = request_query(req, "format");
     bool form = multipart_accepts(r->content_type);
-    r->format = form ? INGEST_MULTIPART : INGEST_SINGLE;
+    bool image = r->content_type && strncasecmp(r->content_type, "image/", 6) == 0;
+    r->format = form ? INGEST_MULTIPART : image ? INGEST_IMAGE : INGEST_SINGLE;
     if (!format)
         return true;
     for (size_t i = 0; !form && i < sizeof formats / sizeof formats[0]; i++) {
@@ -325,6 +328,7 @@ static bool read_options(struct request *req, struct ingest_request *r)
     }
     r->classes = request_query(req, "classes");
     r->names = request_query(req, "names");
+    r->label = request_query(req, "label");
     return read_format(req, r);
 }
 

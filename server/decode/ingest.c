@@ -1,6 +1,6 @@
 /*
  * ingest.c - an upload's form: tar of class/image, multipart of label and image parts, two IDX
- * files, or one of CIFAR.
+ * files, one of CIFAR, or one image.
  */
 #include "server/decode/ingest.h"
 
@@ -38,8 +38,8 @@ static int map_spool(const struct ingest_request *req, struct span *body,
 {
     if (req->spool_bytes == 0)
         return ingest_refuse(error, 400, "empty_body",
-                             "the request has no body; send a tar archive, or "
-                             "multipart/form-data with label and image parts");
+                             "the request has no body; send a tar archive, one image with "
+                             "label=CLASS, or multipart/form-data with label and image parts");
     int fd = open(req->spool_path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return ingest_fail(error, ERR_IO);
@@ -91,6 +91,7 @@ int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTE
     hash_text(&state, holdout);
     hash_text(&state, req->classes);
     hash_text(&state, req->names);
+    hash_text(&state, req->label);
     hash_span(&state, body);
     crypto_generichash_final(&state, digest, sizeof digest);
     sodium_bin2hex(hash, HASH_HEX_BYTES, digest, sizeof digest);
@@ -156,7 +157,7 @@ static int refuse_selection(struct upload *u)
         return 0;
     return ingest_refuse(u->error, 400, "bad_query",
                          "classes and names go with a data set (CIFAR, or IDX as parts images "
-                         "and labels); here the folders or label parts name the classes");
+                         "and labels); here folders, label parts or label name the classes");
 }
 
 static int read_tar(struct upload *u)
@@ -360,11 +361,41 @@ static int read_multipart(struct upload *u)
                     span_part(&u->body, labels.data, labels.size_bytes));
 }
 
+/* ---- one image ---- */
+
+static int read_image(struct upload *u)
+{
+    int class;
+    int err = refuse_selection(u);
+    if (err != 0)
+        return err;
+    if (!u->req->label)
+        return ingest_refuse(u->error, 400, "no_label",
+                             "the body is one image: name its class in the query, as in "
+                             "label=cat; many images go as a tar of class/image folders");
+    err = builder_class(u->builder, u->req->label, &class);
+    return err != 0 ? err
+                    : builder_file(u->builder, "image", class, u->body.data, u->body.size_bytes);
+}
+
 /* ---- the whole ---- */
 
+/* A single body that begins as an image is one: no CIFAR record begins so (its label would be out
+ * of range), nor does what is compressed. */
 static int read_form(struct upload *u)
 {
-    switch (u->req->format) {
+    enum ingest_format format = u->req->format;
+    enum pack_encoding encoding;
+    if (format == INGEST_SINGLE &&
+        image_sniff(u->body.data, u->body.size_bytes, &encoding) == IMAGE_OK)
+        format = INGEST_IMAGE;
+    if (format != INGEST_IMAGE && u->req->label)
+        return ingest_refuse(u->error, 400, "bad_query",
+                             "label goes with one image (JPEG or PNG) as the body; the classes of "
+                             "an archive, a form or a data set are named in it");
+    switch (format) {
+    case INGEST_IMAGE:
+        return read_image(u);
     case INGEST_MULTIPART:
         return read_multipart(u);
     case INGEST_SINGLE:

@@ -24,7 +24,8 @@
 enum ingest_format {
     INGEST_TAR,
     INGEST_MULTIPART, /* parts label and image, or images and labels in IDX */
-    INGEST_SINGLE,    /* one body: CIFAR if its size is one of these, else tar */
+    INGEST_SINGLE,    /* one body: an image by its first bytes, CIFAR by its size, else tar */
+    INGEST_IMAGE,     /* one image, of class `label` */
     INGEST_CIFAR10,
     INGEST_CIFAR100,
 };
@@ -49,6 +50,7 @@ struct ingest_request { /* all borrowed */
     double holdout;              /* share of each class put aside as test images, 0..0.9 */
     const char *classes; /* data sets: "0,1": label values to take; NULL = all */
     const char *names;   /* data sets: "t-shirt,trouser", in their order; NULL = the digits */
+    const char *label;   /* one image: its class; NULL with all other forms */
 };
 
 struct ingest_error { /* why the whole upload was refused */

@@ -189,6 +189,28 @@ def test_idx(api, pack):
     assert list(counts(whole.json())) == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("kind", [None, "image/png", "image/jpeg", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("picture", [png(1), jpeg(1)], ids=["png", "jpeg"])
+def test_one_image(api, kind, picture):
+    """curl -T sends no Content-Type, curl --data-binary that of a form: the first bytes tell."""
+    headers = {"Content-Type": kind} if kind else {}
+    stored = api.put(BATCHES + "/one", params={"label": "hérisson du soir"}, data=picture, headers=headers)
+    assert stored.status_code == 201, stored.text
+    assert counts(stored.json()) == {"hérisson du soir": (1, 0)}
+    assert [w["code"] for w in stored.json()["warnings"]] == ["few_images"]
+    tested = api.post(BATCHES, params={"label": "cat", "split": "test"}, data=picture, headers=headers)
+    assert tested.status_code == 201, tested.text
+    assert counts(tested.json()) == {"cat": (0, 1)}
+
+
+def test_one_image_judged_or_held_out(api, daemon):
+    query = {"label": "cat", "holdout": "0.9"}  # one is always left to train on
+    dry = api.put(BATCHES + "/one", params={**query, "dry_run": "1"}, data=png(1))
+    assert (dry.status_code, dry.json()["state"], counts(dry.json())) == (200, "not_stored", {"cat": (1, 0)})
+    assert (names(api), files_left(daemon)) == ([], ([], []))
+    assert counts(api.put(BATCHES + "/one", params=query, data=png(1)).json()) == {"cat": (1, 0)}
+
+
 def test_split_and_holdout(api, daemon):
     test = api.put(BATCHES + "/t", params={"split": "test"}, data=tar(two_classes())).json()
     assert counts(test) == {"cat": (0, 3), "dog": (0, 3)}
@@ -249,6 +271,26 @@ def test_post_is_named_by_its_content(api):
     assert len(names(api)) == 2
 
 
+def test_one_image_again(api):
+    def post(label, data=png(1)):
+        return api.post(BATCHES, params={"label": label}, data=data)
+    first = post("cat")
+    assert first.status_code == 201
+    packed = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(packed, "PNG", compress_level=0)
+    assert packed.getvalue() != png(1)
+    form = api.post(BATCHES, files=[("label", (None, "cat")), ("image", ("a.png", png(1)))])
+    for again in (post("cat"), post("cat", packed.getvalue()), form):
+        assert (again.status_code, again.json()) == (200, first.json())
+    # The same pixels of another class are another batch, and other pixels under a name are a conflict.
+    assert post("dog").status_code == 201
+    assert len(names(api)) == 2
+    name = first.json()["name"]
+    for label, data in (("cat", png(2)), ("dog", png(1))):
+        reply = api.put(f"{BATCHES}/{name}", params={"label": label}, data=data)
+        assert_problem(reply, 409, "batch_exists")
+
+
 def test_equal_uploads_race(api, daemon):
     bodies = [tar(two_classes(40)), tar(two_classes(40), "w:gz")] * 3
     replies = put_at_once(daemon, bodies)
@@ -271,8 +313,7 @@ def test_different_uploads_race_for_a_name(api, daemon):
 
 TAR_REFUSALS = {
     "nothing": (b"", 400, "empty_body"),
-    "no tar": (b"\x89PNG\r\n\x1a\n" + bytes(2000), 415, "bad_archive"),
-    "a picture": (png(1, 40), 415, "bad_archive"),
+    "no tar": (b"GIF89a" + bytes(2000), 415, "bad_archive"),
     "cut": (tar(two_classes())[:1700], 422, "bad_archive"),
     "cut gzip": (tar(two_classes(), "w:gz")[:-400], 422, "bad_archive"),
     "cut zstd": (zstd(tar({f"cat/{i}.png": png(i, 40, "RGB") for i in range(60)}))[:-400], 422, "bad_archive"),
@@ -307,6 +348,48 @@ def test_png_header_that_claims_too_much(api, daemon):
     reply = api.put(BATCHES + "/bad", data=tar({"cat/a.png": bytes(bomb)}))
     assert_refused(api, daemon, reply, 422, "no_valid_image")
     assert "image_too_large" in reply.json()["detail"]
+
+
+IMAGE_REFUSALS = {
+    "no label": (png(1), {}, 400, "no_label", "label=cat"),
+    "no label, a jpeg": (jpeg(1), {"split": "test"}, 400, "no_label", "label=cat"),
+    "empty label": (png(1), {"label": ""}, 422, "bad_label", "class name"),
+    "bad label": (png(1), {"label": "a/b"}, 422, "bad_label", "class name"),
+    "long label": (png(1), {"label": "c" * 65}, 422, "bad_label", "class name"),
+    "label not in UTF-8": (png(1), {"label": b"\xff"}, 422, "bad_label", "class name"),
+    "cut png": (png(1)[:-20], {"label": "cat"}, 422, "no_valid_image", "damaged_image"),
+    "cut jpeg": (jpeg(1)[:-20], {"label": "cat"}, 422, "no_valid_image", "damaged_image"),
+    "over max-image-bytes": (png(1) + bytes(17 << 20), {"label": "cat"}, 422, "no_valid_image", "file_too_large"),
+    "classes": (png(1), {"label": "cat", "classes": "0"}, 400, "bad_query", "classes and names"),
+    "a tar": (tar(two_classes()), {"label": "cat"}, 400, "bad_query", "goes with one image"),
+    "a tar by gzip": (tar(two_classes(), "w:gz"), {"label": "cat"}, 400, "bad_query", "goes with one image"),
+    "an image said to be tar": (png(1), {"label": "cat", "format": "tar"}, 400, "bad_query", "goes with one image"),
+    "a CIFAR file": (bytes(3073), {"label": "cat"}, 400, "bad_query", "goes with one image"),
+}
+
+
+@pytest.mark.parametrize("case", IMAGE_REFUSALS)
+def test_bad_image_changes_nothing(api, daemon, case):
+    body, query, status, code, words = IMAGE_REFUSALS[case]
+    for reply in (api.put(BATCHES + "/bad", params=query, data=body), api.post(BATCHES, params=query, data=body)):
+        assert_refused(api, daemon, reply, status, code)
+        assert words in reply.json()["detail"]
+
+
+def test_content_type_of_an_image(api, daemon):
+    """What is sent as an image is refused as one, whatever it is."""
+    def put(**query):
+        return api.put(BATCHES + "/bad", params=query, data=tar(two_classes()), headers={"Content-Type": "image/png"})
+    assert_refused(api, daemon, put(), 400, "no_label")
+    refused = put(label="cat")
+    assert_refused(api, daemon, refused, 422, "no_valid_image")
+    assert "unknown_format" in refused.json()["detail"]
+    assert put(format="tar").status_code == 201
+
+
+def test_label_of_a_form_is_a_part(api, daemon):
+    reply = api.post(BATCHES, params={"label": "cat"}, files=[("label", (None, "cat")), ("image", ("a.png", png(1)))])
+    assert_refused(api, daemon, reply, 400, "bad_query")
 
 
 MULTIPART_REFUSALS = {

@@ -295,6 +295,10 @@ static void fingerprint_covers_body_and_options(void **state)
     assert_int_equal(ingest_fingerprint(&f->req, second, &f->error), 0);
     assert_string_not_equal(first, second);
     f->req.names = NULL;
+    f->req.label = "cat";
+    assert_int_equal(ingest_fingerprint(&f->req, second, &f->error), 0);
+    assert_string_not_equal(first, second);
+    f->req.label = NULL;
     spool(f, "bodi", 4);
     assert_int_equal(ingest_fingerprint(&f->req, second, &f->error), 0);
     assert_string_not_equal(first, second);
