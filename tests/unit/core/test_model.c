@@ -16,24 +16,11 @@
 #include "core/err.h"
 #include "core/model/model.h"
 #include "core/storage/container.h"
+#include "tests/unit/core/path_fixture.h"
 
 static const struct resnet_spec spec = {
     .blocks = 1, .channels = 3, .height = 8, .width = 9, .classes = 5};
 static const int steps[2] = {2, 5};
-static char path[] = "/tmp/accreted-model-XXXXXX";
-
-static int make_path(void **state)
-{
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_path(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
 
 static struct model *make(void)
 {

@@ -14,26 +14,13 @@
 #include "core/err.h"
 #include "core/model/frozen.h"
 #include "core/model/retire.h"
+#include "tests/unit/core/path_fixture.h"
 
 enum { CLASSES = 5, WIDTH = 64, PIXELS = 8 * 8 * 3 };
 
 static const struct resnet_spec spec = {
     .blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = CLASSES};
 static const int steps[3] = {2, 3, 5};
-static char path[] = "/tmp/accreted-retire-XXXXXX";
-
-static int make_path(void **state)
-{
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_path(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
 
 static struct model *make(enum classifier classifier)
 {

@@ -18,8 +18,8 @@
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
 #include "core/storage/container.h"
+#include "tests/unit/core/path_fixture.h"
 
-static char path[] = "/tmp/accreted-snapshot-XXXXXX";
 static const int steps[2] = {2, 4};
 
 struct fixture {
@@ -66,19 +66,6 @@ static void drop(struct fixture *f)
 {
     model_release(f->m);
     free(f->mask);
-}
-
-static int make_path(void **state)
-{
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_path(void **state)
-{
-    (void)state;
-    return unlink(path);
 }
 
 static void test_round(void **state)
