@@ -31,7 +31,7 @@ function consequences(model) {
         job ? `Job ${job.id} goes on, but what it makes will not take over.` : null,
         model.published ? null : "The training images it learned from are deleted, as after every publication.",
         `Version ${active.version} is kept and can be activated again.`,
-    ].filter(Boolean);
+    ];
 }
 
 export function askToActivate(model) {

@@ -32,8 +32,10 @@ function failure(status, text) {
         problem.detail ?? `The daemon answered ${status} without a reason; its log may have one.`);
 }
 
-export async function call(method, path, { json, body, type } = {}) {
+async function ask(method, path, { json, body, type, match } = {}) {
     const headers = json !== undefined ? { "Content-Type": "application/json" } : type ? { "Content-Type": type } : {};
+    if (match)
+        headers["If-Match"] = match;
     let reply;
     try {
         reply = await fetch(`/api/v1/${path}`, { method, headers, signal: AbortSignal.timeout(TIMEOUT_MS),
@@ -44,7 +46,19 @@ export async function call(method, path, { json, body, type } = {}) {
     const text = await reply.text();
     if (!reply.ok)
         throw failure(reply.status, text);
+    return { text, tag: reply.headers.get("ETag") };
+}
+
+// `match`: the ETag of what was seen; the call is refused (412) where that is another thing by now.
+export async function call(method, path, options) {
+    const { text } = await ask(method, path, options);
     return method === "GET" ? parseOnce(path, text) : JSON.parse(text);
+}
+
+// With its ETag, for a change that asks first: { value, tag }.
+export async function getTagged(path) {
+    const { text, tag } = await ask("GET", path);
+    return { value: JSON.parse(text), tag };
 }
 
 // What has not changed is the same object again, so that nobody draws it anew.

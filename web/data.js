@@ -123,7 +123,7 @@ const reactions = {
     progress: (data) => update({ live: data }),
     batch: () => load("batches", "classes", "storage"),
     version: () => load(...OF_A_VERSION),
-    classes: () => load(...OF_A_VERSION),
+    classes: () => load(...OF_A_VERSION, "batches"),
 };
 
 function onLink(open) {

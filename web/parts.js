@@ -29,7 +29,8 @@ export function bar(share, label) {
     return el("span", { class: "bar", role: "img", "aria-label": label }, el("span", { style: { width: `${100 * share}%` } }));
 }
 
-// A table that shows a page of its rows. columns: { title, kind: "number" | "name" | "", cell(row), sort(row) }
+// A table that shows a page of its rows. columns: { title, kind: "number" | "name" | "buttons" | "", cell(row), sort(row) };
+// "buttons stay": in sight also where the table is wider than the screen.
 export class PagedTable {
     constructor({ label, columns, size = 20, none = "Nothing yet.", more = null, order = null }) {
         Object.assign(this, { label, columns, size, none, more, order });
@@ -125,17 +126,26 @@ export function notice(text, kind = "good") {
         setTimeout(close, 8000);
 }
 
-// A button that does something slow: it waits, and a refusal is shown.
-export function actionButton(text, action, attributes = {}) {
+const noticeRefusal = (error) => notice(error.message, "bad");
+
+// Does it, and tells a refusal.
+export async function attempt(action, refused = noticeRefusal) {
+    try {
+        await action();
+    } catch (error) {
+        if (!(error instanceof ApiError))
+            throw error;
+        refused(error);
+    }
+}
+
+// A button that does something slow: it waits, and a refusal is shown, by `refused(error)` if it has a better place.
+export function actionButton(text, action, attributes = {}, refused = noticeRefusal) {
     const button = el("button", { type: "button", ...attributes }, text);
     button.addEventListener("click", async () => {
         button.disabled = true;
         try {
-            await action();
-        } catch (error) {
-            if (!(error instanceof ApiError))
-                throw error;
-            notice(error.message, "bad");
+            await attempt(action, refused);
         } finally {
             button.disabled = false;
         }

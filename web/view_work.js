@@ -1,9 +1,10 @@
 // view_work.js - data and jobs: add classes, what is uploaded, start a job, what ran.
 
 import { gateWords } from "./activate.js";
-import { get, post } from "./api.js";
+import { call, get, getTagged, post } from "./api.js";
+import { classList } from "./classes.js";
 import { load, loadOlderJobs, showCurves } from "./data.js";
-import { openDialog } from "./dialog.js";
+import { askButton, confirmAction, openDialog } from "./dialog.js";
 import { el, swap } from "./dom.js";
 import { bytes, clock, count, duration, names, percent, plural } from "./format.js";
 import { actionButton, bar, card, notice, PagedTable } from "./parts.js";
@@ -28,7 +29,28 @@ function batchTable() {
         { title: "Training images", kind: "number", cell: (b) => (b.train_images ? train(b) : "") },
         { title: "Test images", kind: "number", cell: (b) => (b.test_images ? `${count(b.test_images)} (${bytes(b.test_bytes)})` : "") },
         { title: "Verdicts", cell: verdicts },
+        { title: "", kind: "buttons stay", cell: deleteButton },
     ] });
+}
+
+const deleteButton = (b) => (isAdmin() && b.state !== "in_use"
+    ? askButton("Delete", async () => askToDelete(await getTagged(`batches/${b.name}`)),
+        { "data-key": `delete-${b.name}`, "aria-label": `Delete batch ${b.name}` }) : "");
+
+function askToDelete({ value: b, tag }) {
+    const learned = b.state === "consumed";
+    confirmAction(`Delete batch ${b.name}?`, [
+        b.train_images && !learned ? `${plural(b.train_images, "training image")} of ${names(b.classes.map((c) => c.name))} ` +
+            `${b.train_images === 1 ? "goes" : "go"}: ${bytes(b.train_bytes)} that no job can learn any more.` : null,
+        b.test_images ? `${plural(b.test_images, "test image")} ${b.test_images === 1 ? "goes" : "go"}: ${bytes(b.test_bytes)}. ` +
+            "Later steps are not measured on them." : null,
+        learned ? `What version ${b.consumed_version} learned from it stays, as does the accuracy measured so far.` : null,
+        "Only uploading it again brings it back.",
+    ], `Delete ${b.name}`, async () => {
+        const gone = await call("DELETE", `batches/${b.name}`, { match: tag });
+        load("batches", "classes", "storage", "jobs");
+        notice(`Batch ${gone.name} is gone; ${bytes(gone.freed_bytes)} are free. What remains: ${gone.remains}`);
+    }, { danger: true });
 }
 
 function verdicts(b) {
@@ -150,7 +172,7 @@ function jobTable() {
             { title: "Version", kind: "number", cell: (j) => j.version ?? "" },
             { title: "Took", kind: "number", cell: took },
             { title: "Finished", cell: (j) => (j.finished ? clock(j.finished) : "") },
-            { title: "", kind: "buttons", cell: jobButtons },
+            { title: "", kind: "buttons stay", cell: jobButtons },
         ] });
 }
 
@@ -208,11 +230,13 @@ function jobDialog(job) {
 }
 
 export function mountWork(view) {
-    const form = new JobForm(), batches = batchTable(), jobs = jobTable();
+    const form = new JobForm(), batches = batchTable(), jobs = jobTable(), classes = classList();
     const upload = new Upload((batch) => form.choose([batch.name]));
     view.append(card("Add classes", { wide: true }, upload.node), card("Learn", { wide: true }, form.node),
-        card("Jobs", { wide: true }, jobs.node), card("Batches", { wide: true }, batches.node));
+        card("Jobs", { wide: true }, jobs.node), card("Batches", { wide: true }, batches.node),
+        card("Classes", { wide: true, note: "What the version that serves knows." }, classes.node));
     watch(view, ["batches", "session", "models"], () => form.draw());
-    watch(view, ["batches"], () => batches.update(state.batches));
+    watch(view, ["batches", "session"], () => batches.update(state.batches));
+    watch(view, ["classes", "session"], () => classes.update(state.classes));
     watch(view, ["jobs", "session", "olderJobs"], () => jobs.update(state.jobs));
 }
