@@ -55,12 +55,8 @@ static void reply_error(struct request *req, int err)
                       request_param(req, "class"));
     else if (err == ERR_NOMEM)
         reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
-    else if (err == ERR_NOSPACE)
-        reply_problem(req, 507, "disk_full",
-                      "The data directory is full. Free some room and retry.");
     else
-        reply_problem(req, 500, "internal_error", "The classes cannot be read or changed: %s. See "
-                      "the log.", err_str(err));
+        reply_store_error(req, "The classes cannot be read or changed", err);
 }
 
 /* ---- reading ---- */
@@ -226,9 +222,9 @@ static int load_renamed(struct change *c)
     if (!names)
         return ERR_NOMEM;
     for (int i = 0; i < c->class_count; i++) {
-        bool changes = strcmp(c->classes[i].name, c->name) == 0;
-        if (c->classes[i].position >= 0)
-            names[i] = !changes ? c->classes[i].name : retires(c) ? NULL : c->new_name;
+        names[i] = class_live_name(&c->classes[i]);
+        if (names[i] && strcmp(names[i], c->name) == 0)
+            names[i] = retires(c) ? NULL : c->new_name;
     }
     int err = serving_load(&c->serving, c->app->config.data_dir, c->version.version, names,
                            c->class_count, c->app->isa);

@@ -66,7 +66,7 @@ static int write_file(struct exporting *e, struct model *m, bool from_snapshot)
     if (!labels)
         return ERR_NOMEM;
     for (int i = 0; i < e->class_count; i++)
-        labels[i] = e->classes[i].position < 0 ? NULL : e->classes[i].name;
+        labels[i] = class_live_name(&e->classes[i]);
     int err = retire_unnamed(m, labels, e->class_count);
     if (!err)
         err = model_live(&live, m);
@@ -152,8 +152,7 @@ static void reply_error(struct request *req, int err)
     else if (err == ERR_NOMEM)
         reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
     else
-        reply_problem(req, 500, "internal_error", "The database said: %s. See the log.",
-                      err_str(err));
+        reply_store_error(req, "The database said", err);
 }
 
 void api_models_export(struct request *req)

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "core/err.h"
 #include "server/http/http.h"
 
 enum { TOKEN_BYTES = 40 };
@@ -111,4 +112,13 @@ bool format_dry_run(struct request *req, bool *dry_run)
         return true;
     reply_problem(req, 400, "bad_query", "dry_run is 1 or 0");
     return false;
+}
+
+void reply_store_error(struct request *req, const char *what, int err)
+{
+    if (err == ERR_NOSPACE)
+        reply_problem(req, 507, "disk_full",
+                      "The data directory is full. Free some room and retry.");
+    else
+        reply_problem(req, 500, "internal_error", "%s: %s. See the log.", what, err_str(err));
 }

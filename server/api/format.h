@@ -33,5 +33,7 @@ json_t *format_token(struct request *req, int64_t last_id);
 bool format_page(struct request *req, int64_t *last_id, int *limit);
 /* The query parameter dry_run, 1 or 0. On another value replies 400 and returns false. */
 bool format_dry_run(struct request *req, bool *dry_run);
+/* A refusal for an error of the store: 507 when the disk is full, else 500, "`what`: the error". */
+void reply_store_error(struct request *req, const char *what, int err);
 
 #endif

@@ -30,11 +30,6 @@ _Static_assert((int)V2_MAX_IMAGES == (int)PREDICTOR_BATCH, "a request is one tas
 
 /* ---- which version ---- */
 
-static void reply_store_error(struct request *req, int err)
-{
-    reply_problem(req, 500, "internal_error", "The database said: %s. See the log.", err_str(err));
-}
-
 static bool knows_model(struct request *req)
 {
     if (strcmp(request_param(req, "model"), MODEL) == 0)
@@ -82,7 +77,7 @@ static bool find_version(struct request *req, struct version *v)
     if (err == ERR_MISSING || err == ERR_INVALID)
         reply_prediction_error(req, err, version);
     else if (err)
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
     return err == 0;
 }
 
@@ -174,7 +169,7 @@ void api_v2_model(struct request *req)
         return;
     int err = list_versions(db_reader(request_app(req)->db), &versions);
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         return;
     }
     json_t *inputs = json_pack("[{s:s, s:s, s:[i, i]}, {s:s, s:s, s:[i, i, i, i]}]", "name",
@@ -279,7 +274,7 @@ void api_v2_index(struct request *req)
     }
     int err = list_versions(db_reader(request_app(req)->db), &versions);
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         return;
     }
     json_t *index = json_array();

@@ -62,8 +62,7 @@ void api_jobs_logs(struct request *req)
                       "There is no job '%.40s'. GET /api/v1/jobs lists them.",
                       request_param(req, "id"));
     } else if (err) {
-        reply_problem(req, 500, "internal_error", "The database said: %s. See the log.",
-                      err_str(err));
+        reply_store_error(req, "The database said", err);
     } else {
         json_int_t last = count ? lines[count - 1].id : after;
         reply_json(req, 200, json_pack("{s:I, s:o, s:I}", "job", (json_int_t)id, "lines",

@@ -111,16 +111,6 @@ static void reply_not_found(struct request *req)
                   request_param(req, "id"));
 }
 
-static void reply_store_error(struct request *req, int err)
-{
-    if (err == ERR_NOSPACE)
-        reply_problem(req, 507, "disk_full",
-                      "The data directory is full. Free some room and retry.");
-    else
-        reply_problem(req, 500, "internal_error", "The database said: %s. See the log.",
-                      err_str(err));
-}
-
 static void reply_job(struct request *req, int status, int64_t id)
 {
     struct app *app = request_app(req);
@@ -129,7 +119,7 @@ static void reply_job(struct request *req, int status, int64_t id)
     if (err == ERR_MISSING) {
         reply_not_found(req);
     } else if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
     } else {
         reply_json(req, status, job_json(app, &j));
         job_release(&j);
@@ -315,7 +305,7 @@ static void reply_refusal(struct posting *p, int err)
     else if (p->why.code[0])
         reply_problem(p->req, p->why.status, p->why.code, "%s", p->why.detail);
     else
-        reply_store_error(p->req, err);
+        reply_store_error(p->req, "The database said", err);
 }
 
 static void posting_done(void *ctx, int err)
@@ -445,7 +435,7 @@ static void cancel_done(void *ctx, int err)
         reply_problem(c->req, 409, "job_finished", "Job %" PRId64 " has %s: nothing to cancel.",
                       c->id, c->found == JOB_SUCCEEDED ? "succeeded" : "failed");
     } else if (err) {
-        reply_store_error(c->req, err);
+        reply_store_error(c->req, "The database said", err);
     } else {
         if (c->found == JOB_RUNNING)
             queue_cancel_running(app->queue, c->id);
@@ -475,7 +465,7 @@ void api_jobs_cancel(struct request *req)
     }
     int err = db_write(app->db, write_cancel, cancel_done, c);
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         free(c);
     }
 }
@@ -501,7 +491,7 @@ void api_jobs_list(struct request *req)
         return;
     int err = jobs_list(db_reader(app->db), before, limit + 1, &jobs, &count);
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         return;
     }
     int shown = count < limit ? count : limit;
@@ -556,7 +546,7 @@ void api_jobs_metrics(struct request *req)
         err = jobs_metrics(t, id, &epochs, &count);
     }
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         return;
     }
     count = curve_thin(epochs, count, points);

@@ -69,11 +69,6 @@ static json_t *snapshot_json(struct db_txn *t, const struct version *v, int *err
                      format_time(v->created_ms));
 }
 
-static void reply_store_error(struct request *req, int err)
-{
-    reply_problem(req, 500, "internal_error", "The database said: %s. See the log.", err_str(err));
-}
-
 void reply_model_missing(struct request *req)
 {
     reply_problem(req, 404, "model_not_found",
@@ -95,7 +90,7 @@ static void reply_list(struct request *req, const char *key, version_json_fn to_
     for (int i = 0; i < shown && !err; i++)
         json_array_append_new(list, to_json(t, &versions[i], &err));
     if (err) {
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
         json_decref(list);
     } else {
         json_t *next = count > limit ? format_token(req, versions[shown - 1].version) : json_null();
@@ -125,7 +120,7 @@ void reply_model(struct request *req, int status, int64_t version)
     if (err == ERR_MISSING)
         reply_model_missing(req);
     else if (err)
-        reply_store_error(req, err);
+        reply_store_error(req, "The database said", err);
     else
         reply_json(req, status, model);
 }

@@ -38,12 +38,8 @@ static void reply_error(struct request *req, int err)
         reply_model_missing(req);
     else if (err == ERR_NOMEM)
         reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
-    else if (err == ERR_NOSPACE)
-        reply_problem(req, 507, "disk_full",
-                      "The data directory is full. Free some room and retry.");
     else
-        reply_problem(req, 500, "internal_error", "The database said: %s. See the log.",
-                      err_str(err));
+        reply_store_error(req, "The database said", err);
 }
 
 /* ERR_INVALID: If-Match names what GET does not answer any longer; then *stale. */
@@ -90,7 +86,7 @@ static void run_load(void *ctx)
         return;
     }
     for (int i = 0; i < a->class_count; i++)
-        names[i] = a->classes[i].position < 0 ? NULL : a->classes[i].name;
+        names[i] = class_live_name(&a->classes[i]);
     a->err = serving_load(&a->serving, a->app->config.data_dir, a->version.version, names,
                           a->class_count, a->app->isa);
     free(names);

@@ -32,7 +32,7 @@ void forecast_images(const struct plan *p, int index, int64_t *train, int64_t *t
     count(p->test, p->test_count, p->names[index], &other, test);
 }
 
-/* Names of the classes of `codes`; the reference goes to the array. */
+/* Takes `classes`, an array of names. */
 static int warn(json_t *warnings, const char *code, json_t *classes, const char *format, ...)
 {
     char detail[512];
@@ -44,63 +44,65 @@ static int warn(json_t *warnings, const char *code, json_t *classes, const char 
                                                      detail, "classes", classes));
 }
 
-static int warn_of_few(const struct plan *p, json_t *warnings)
+/* What is wrong with the new classes of a plan. */
+struct findings {
+    json_t *few, *untested;        /* their names */
+    int64_t most, least;           /* training images of a class */
+    const char *largest, *smallest;
+};
+
+static int look(const struct plan *p, struct findings *f)
 {
-    json_t *few = json_array(), *untested = json_array();
     int err = 0;
     for (int i = p->known; i < p->classes; i++) {
         int64_t train, test;
         forecast_images(p, i, &train, &test);
         if (train < FEW_IMAGES)
-            err |= json_array_append_new(few, json_string(p->names[i]));
+            err |= json_array_append_new(f->few, json_string(p->names[i]));
         if (test == 0)
-            err |= json_array_append_new(untested, json_string(p->names[i]));
+            err |= json_array_append_new(f->untested, json_string(p->names[i]));
+        if (!f->largest || train > f->most) {
+            f->most = train;
+            f->largest = p->names[i];
+        }
+        if (!f->smallest || train < f->least) {
+            f->least = train;
+            f->smallest = p->names[i];
+        }
     }
-    if (json_array_size(few) > 0)
-        err |= warn(warnings, "few_images", json_incref(few),
-                    "Of these classes there are fewer than %d training images: they will hardly be "
-                    "learned. Upload more first.", FEW_IMAGES);
-    if (json_array_size(untested) > 0)
-        err |= warn(warnings, "no_test_images", json_incref(untested),
-                    "Of these classes there are no test images: nothing will say how well they were "
-                    "learned or are forgotten, and the gate cannot see it. Upload some with "
-                    "split=test, or a batch with holdout=0.1.");
-    json_decref(few);
-    json_decref(untested);
     return err;
 }
 
-static int warn_of_imbalance(const struct plan *p, json_t *warnings)
+static int tell(const struct findings *f, json_t *warnings)
 {
-    int64_t most = 0, least = INT64_MAX;
-    const char *largest = NULL, *smallest = NULL;
-    for (int i = p->known; i < p->classes; i++) {
-        int64_t train, test;
-        forecast_images(p, i, &train, &test);
-        if (train > most) {
-            most = train;
-            largest = p->names[i];
-        }
-        if (train < least) {
-            least = train;
-            smallest = p->names[i];
-        }
-    }
-    if (!largest || most < IMBALANCE * least)
-        return 0;
-    return warn(warnings, "imbalanced", json_pack("[s, s]", largest, smallest),
-                "There are %" PRId64 " training images of '%s' and %" PRId64 " of '%s': the larger "
-                "class will be preferred. Upload more of the smaller one, or less of the larger.",
-                most, largest, least, smallest);
+    int err = 0;
+    if (json_array_size(f->few) > 0)
+        err |= warn(warnings, "few_images", json_incref(f->few),
+                    "Of these classes there are fewer than %d training images: they will hardly be "
+                    "learned. Upload more first.", FEW_IMAGES);
+    if (json_array_size(f->untested) > 0)
+        err |= warn(warnings, "no_test_images", json_incref(f->untested),
+                    "Of these classes there are no test images: nothing will say how well they were "
+                    "learned or are forgotten, and the gate cannot see it. Upload some with "
+                    "split=test, or a batch with holdout=0.1.");
+    if (f->largest && f->most >= IMBALANCE * f->least)
+        err |= warn(warnings, "imbalanced", json_pack("[s, s]", f->largest, f->smallest),
+                    "There are %" PRId64 " training images of '%s' and %" PRId64 " of '%s': the "
+                    "larger class will be preferred. Upload more of the smaller one, or less of the "
+                    "larger.", f->most, f->largest, f->least, f->smallest);
+    return err;
 }
 
 json_t *forecast_warnings(const struct plan *p)
 {
+    struct findings f = {.few = json_array(), .untested = json_array()};
     json_t *warnings = json_array();
-    if (!warnings || warn_of_few(p, warnings) || warn_of_imbalance(p, warnings)) {
+    if (!warnings || look(p, &f) || tell(&f, warnings)) {
         json_decref(warnings);
-        return NULL;
+        warnings = NULL;
     }
+    json_decref(f.few);
+    json_decref(f.untested);
     return warnings;
 }
 

@@ -61,7 +61,7 @@ static int load_base(struct db_txn *t, struct plan *p)
     int class_count = 0, chain_count = 0;
     int err = classes_of(t, 0, &classes, &class_count);
     for (int i = 0; i < class_count && !err; i++)
-        err = add_name(p, classes[i].position < 0 ? NULL : classes[i].name);
+        err = add_name(p, class_live_name(&classes[i]));
     if (!err)
         err = versions_chain(t, 0, &chain, &chain_count);
     if (!err)

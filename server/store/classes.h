@@ -27,6 +27,12 @@ struct class_row {
     int64_t test_images; /* kept for it, in all batches */
 };
 
+/* Its name while it is predicted; NULL: it is retired. */
+static inline const char *class_live_name(const struct class_row *c)
+{
+    return c->position < 0 ? NULL : c->name;
+}
+
 struct rename {
     char old[LABEL_BYTES], new[LABEL_BYTES];
     int64_t before_version;

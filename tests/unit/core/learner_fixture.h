@@ -150,4 +150,27 @@ static inline void same_params(const struct model *a, const struct model *b)
                         (size_t)a->net->spec.classes * a->net->feature_count * sizeof(float));
 }
 
+/* Step 1 on `base`, stopped after epoch `stop` and resumed, gives the bits it gave without a stop. */
+static inline void check_resumed(struct place *p, const struct learner_options *o, int stop,
+                                 struct model *base, const struct model *model,
+                                 const struct model *snapshot)
+{
+    struct learner_result r;
+    struct model *again;
+    p->epochs = 0;
+    p->stop_after = stop;
+    p->then = COMMAND_STOP;
+    assert_int_equal(run(p, o, 1, base, &r), ERR_STOPPED);
+    assert_int_equal(access(p->checkpoint, F_OK), 0);
+    atomic_store(&p->command, COMMAND_RUN);
+    p->stop_after = 0;
+    assert_int_equal(run(p, o, 1, base, &r), 0);
+    assert_true(r.resumed && r.reproducible);
+    same_params(r.model, model);
+    assert_int_equal(snapshot_load(&again, p->snapshot[1], conv_isa_best()), 0);
+    same_params(again, snapshot);
+    model_release(again);
+    learner_result_release(&r);
+}
+
 #endif

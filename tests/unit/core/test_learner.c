@@ -309,28 +309,13 @@ static void test_resumed_is_bit_identical(void **state)
 {
     struct place *p = *state;
     struct learner_options o = options();
-    struct learner_result base, whole, r;
+    struct learner_result base, whole;
     struct model *snapshot;
     assert_int_equal(run(p, &o, 0, NULL, &base), 0);
     assert_int_equal(run(p, &o, 1, base.model, &whole), 0);
     assert_int_equal(snapshot_load(&snapshot, p->snapshot[1], conv_isa_best()), 0);
-    for (int stop = 1; stop <= o.epochs + o.prune_epochs; stop++) {
-        struct model *again;
-        p->epochs = 0;
-        p->stop_after = stop;
-        p->then = COMMAND_STOP;
-        assert_int_equal(run(p, &o, 1, base.model, &r), ERR_STOPPED);
-        assert_int_equal(access(p->checkpoint, F_OK), 0);
-        atomic_store(&p->command, COMMAND_RUN);
-        p->stop_after = 0;
-        assert_int_equal(run(p, &o, 1, base.model, &r), 0);
-        assert_true(r.resumed && r.reproducible);
-        same_params(r.model, whole.model);
-        assert_int_equal(snapshot_load(&again, p->snapshot[1], conv_isa_best()), 0);
-        same_params(again, snapshot);
-        model_release(again);
-        learner_result_release(&r);
-    }
+    for (int stop = 1; stop <= o.epochs + o.prune_epochs; stop++)
+        check_resumed(p, &o, stop, base.model, whole.model, snapshot);
     model_release(snapshot);
     learner_result_release(&base);
     learner_result_release(&whole);

@@ -88,28 +88,15 @@ static void test_resumed_is_bit_identical(void **state)
 {
     struct place *p = *state;
     struct learner_options o = shared_options();
-    struct learner_result base, whole, r;
-    struct model *snapshot, *again;
+    struct learner_result base, whole;
+    struct model *snapshot;
     o.epochs = 2;
     o.prune_epochs = 2;
     assert_int_equal(run(p, &o, 0, NULL, &base), 0);
     assert_int_equal(run(p, &o, 1, base.model, &whole), 0);
     assert_int_equal(snapshot_load(&snapshot, p->snapshot[1], conv_isa_best()), 0);
-    for (int stop = 1; stop <= 4; stop++) {
-        p->epochs = 0;
-        p->stop_after = stop;
-        p->then = COMMAND_STOP;
-        assert_int_equal(run(p, &o, 1, base.model, &r), ERR_STOPPED);
-        atomic_store(&p->command, COMMAND_RUN);
-        p->stop_after = 0;
-        assert_int_equal(run(p, &o, 1, base.model, &r), 0);
-        assert_true(r.resumed && r.reproducible);
-        same_params(r.model, whole.model);
-        assert_int_equal(snapshot_load(&again, p->snapshot[1], conv_isa_best()), 0);
-        same_params(again, snapshot);
-        model_release(again);
-        learner_result_release(&r);
-    }
+    for (int stop = 1; stop <= 4; stop++)
+        check_resumed(p, &o, stop, base.model, whole.model, snapshot);
     model_release(snapshot);
     learner_result_release(&base);
     learner_result_release(&whole);
