@@ -74,7 +74,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         /* A frozen network has nothing to claim. */
         {"store", o->store, STORE_STANDALONE,
          o->method == METHOD_FROZEN ? STORE_STANDALONE : STORE_SHARED},
-        {"precision", conv_precision_available(o->precision, conv_isa_best()), 1, 1},
+        {"precision", o->precision, CONV_FP32, CONV_BF16},
         {"gang", o->gang, 1, 256},
         {"nice_level", o->nice_level, 0, 19},
     };

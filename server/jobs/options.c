@@ -37,6 +37,9 @@ struct option {
 
 #define FIELD(member) offsetof(struct job_options, member)
 
+/* What a request may say beside the precisions there are; a job has one of those. */
+enum { PRECISION_FASTEST = CONV_PRECISION_COUNT };
+
 static const struct option options[] = {
     {"method", OPTION_CHOICE, FIELD(learner.method), 0, 2, {"m2kd", "finetune", "frozen"}},
     {"loss", OPTION_CHOICE, FIELD(learner.loss), 0, 1, {"sigmoid", "softmax"}},
@@ -70,7 +73,8 @@ static const struct option options[] = {
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
     {"prune.bits", OPTION_INT, FIELD(learner.prune_bits), QUANTISE_MIN_BITS, SNAPSHOT_HALF, {NULL}},
     {"store", OPTION_CHOICE, FIELD(learner.store), 0, 1, {"standalone", "shared"}},
-    {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, 1, {"fp32", "bf16"}},
+    {"precision", OPTION_CHOICE, FIELD(learner.precision), 0, PRECISION_FASTEST,
+     {"fp32", "bf16", "fastest"}},
     {"seed", OPTION_SEED, FIELD(learner.seed), 0, 9007199254740991.0, {NULL}},
     {"gate", OPTION_LIMIT, FIELD(gate), 0, 1, {NULL}},
     {"input.channels", OPTION_INT, FIELD(channels), 1, 3, {NULL}},
@@ -256,9 +260,9 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
         err = check_input(&parsed, why);
     if (err)
         return err;
-    if (!conv_precision_available(parsed.learner.precision, conv_isa_best()))
-        return refuse(why, 422, "bad_option",
-                      "This CPU has no bf16 arithmetic (AVX512_BF16): leave 'precision' at \"fp32\".");
+    if ((int)parsed.learner.precision == PRECISION_FASTEST)
+        parsed.learner.precision =
+            conv_precision_available(CONV_BF16, conv_isa_best()) ? CONV_BF16 : CONV_FP32;
     if (learner_options_check(&parsed.learner, &bad))
         return refuse(why, 422, "bad_option",
                       "Option '%s' is out of range, or does not go with 'method' and 'loss' as they "

@@ -195,6 +195,16 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
     return 0;
 }
 
+/* Of the machine the job will run on: a store may have moved to another one since the job was posted. */
+static int check_precision(const struct job_options *o, struct refusal *why)
+{
+    if (conv_precision_available(o->learner.precision, conv_isa_best()))
+        return 0;
+    return refuse(why, 422, "bad_option",
+                  "This CPU has no bf16 arithmetic (AVX512_BF16): leave 'precision' at \"fp32\", or "
+                  "say \"fastest\".");
+}
+
 /* ---- the two ways in ---- */
 
 static int load_named(struct db_txn *t, struct plan *p, const char *name, struct refusal *why)
@@ -230,6 +240,8 @@ int plan_for_post(struct db_txn *t, const char *const *batch_names, int count,
         err = add_classes(t, &p, why);
     if (!err)
         err = fix_architecture(t, &p, why);
+    if (!err)
+        err = check_precision(&p.options, why);
     if (err) {
         plan_release(&p);
         return err;
@@ -263,6 +275,8 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
         err = add_classes(t, &p, why);
     if (!err)
         err = fix_architecture(t, &p, why);
+    if (!err)
+        err = check_precision(&p.options, why);
     if (!err)
         err = jobs_set_base(t, id, p.parent);
     job_release(&job);

@@ -72,7 +72,7 @@ class Profile:
 
 def full(per_step, reference):
     return Profile(f"CIFAR-100, {100 // per_step} steps of {per_step} classes", 100, per_step, {"depth": 32},
-                   {"epochs": 70, "batch": 128}, (1,), {**CONTROLS, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
+                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
                    reference=reference)
 
 

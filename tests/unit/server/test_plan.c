@@ -190,6 +190,16 @@ static void test_softmax_needs_two(void **state)
     plan_release(&p.plan);
 }
 
+static void test_precision_of_this_cpu(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "one", "cat", "dog", 3, 1);
+    struct posting p = posting("one", NULL);
+    p.options.learner.precision = CONV_PRECISION_COUNT; /* as bf16 where it is missing */
+    refused(s, &p, 422, "bad_option");
+    assert_non_null(strstr(p.why.detail, "'precision'"));
+}
+
 static void test_architecture_is_fixed(void **state)
 {
     struct store *s = *state;
@@ -277,6 +287,7 @@ int main(void)
         STORE_TEST(test_known_class_may_be_tested),
         STORE_TEST(test_shared_needs_free_weights),
         STORE_TEST(test_softmax_needs_two),
+        STORE_TEST(test_precision_of_this_cpu),
         STORE_TEST(test_architecture_is_fixed),
         STORE_TEST(test_start_checks_again),
     };
