@@ -12,7 +12,7 @@
 #include "core/m2kd/prototypes.h"
 
 /* Strength with which carried prototypes stay put (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 0.01
+#define PROTOTYPE_RIDGE 3e-4
 
 /* Old prototypes and their covariance carried from the base's feature space into m's, on the current images. */
 static int carry_over(struct learner *l, const float *features, struct model *m)

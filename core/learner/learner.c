@@ -168,11 +168,11 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %d %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %d %llu | "
+        "%d %d %d %d %d %d %d %d %a %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %d %llu | "
         "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image,
         (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux, o->lambda,
-        o->aux_weight, o->temperature, o->head_reserve,
+        o->feature_weight, o->aux_weight, o->temperature, o->head_reserve,
         o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
         o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,
         (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->prune_keep,
@@ -288,9 +288,17 @@ static int distil(struct learner *l)
     enter_phase(l, PHASE_DISTIL);
     if (o->method != METHOD_M2KD || !l->job->base)
         return 0;
-    return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, o->teachers,
-                        o->teachers_per_image, o->gang, o->batch, l->isa, o->teachers_precision,
-                        l->job->command);
+    const struct teachers_options options = {
+        .which = o->teachers,
+        .per_image = o->teachers_per_image,
+        .precision = o->teachers_precision,
+        .base = o->feature_weight > 0 ? l->base : NULL,
+        .member_count = o->gang,
+        .batch_max = o->batch,
+        .isa = l->isa,
+        .command = l->job->command,
+    };
+    return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, &options);
 }
 
 static float initial_rate(const struct learner *l)

@@ -50,6 +50,7 @@ struct learner_options {
     enum classifier classifier;
     bool aux;           /* auxiliary distillation and classification at the taps */
     float lambda;       /* weight of the auxiliary distillation */
+    float feature_weight; /* of the distance of the features from those of the model built on */
     float aux_weight;   /* weight of the auxiliary heads' classification loss */
     float temperature;  /* of the softmax form */
     /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them
@@ -99,7 +100,7 @@ struct learner_progress {
 struct learner_epoch { /* means over the epoch, per image */
     int epoch;             /* 0-based; retraining epochs of the pruned copy count on */
     bool pruned;           /* true for those */
-    double loss_class, loss_mmd, loss_ad; /* L_C, L_MMD, lambda * L_AD */
+    double loss_class, loss_mmd, loss_ad; /* L_C, L_MMD, L_AD, as weighted in objective.h */
     double accuracy;       /* of the main head on the training views, over the new classes only */
     double rate;           /* learning rate at its end */
     double seconds;

@@ -55,6 +55,23 @@ static double distillation(const struct objective *o, struct train *t, int head,
     return loss;
 }
 
+/* How far the features have turned from those of the model built on. */
+static double feature_distillation(const struct objective *o, struct train *t, int lo, int hi,
+                                   float scale)
+{
+    double loss = 0;
+    if (!o->teachers)
+        return 0;
+    scale *= teachers_features_weight(o->teachers);
+    for (int i = lo; i < hi; i++) {
+        const float *target = teachers_features(o->teachers, o->batch, i);
+        if (target)
+            loss += loss_cosine(1, o->features, train_features(t, i), target, scale,
+                                train_dfeatures(t, i));
+    }
+    return loss;
+}
+
 /* New classes' images, and of these how many have their highest main logit among the new classes at the label. */
 static void count_correct(const struct objective *o, struct train *t, int lo, int hi,
                           const int *labels, struct objective_sums *sums)
@@ -82,6 +99,7 @@ void objective_slice(const struct objective *o, struct train *t, int lo, int hi,
         scale /= (float)o->outputs;
     sums->loss_class += n * class_loss(o, t, 0, lo, hi, labels, scale);
     sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale);
+    sums->loss_ad += n * feature_distillation(o, t, lo, hi, scale * o->options->feature_weight);
     for (int head = 1; o->options->aux && head < o->heads; head++) {
         sums->loss_class +=
             n * class_loss(o, t, head, lo, hi, labels, scale * o->options->aux_weight);

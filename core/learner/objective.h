@@ -1,10 +1,11 @@
 /*
- * objective.h - the M2KD loss of a slice of a batch: values, and gradients of the logits.
+ * objective.h - the M2KD loss of a slice of a batch: values, and gradients of logits and features.
  *
  *   L     = L_C + L_MMD + L_AD
  *   L_C   = class(main) + aux_weight * sum over taps of class(tap)
  *   L_MMD = sum over teachers i of KD(main logits of i's classes)
  *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
+ *           + feature_weight * (1 - cos(features, features of the model built on))
  * where the sums over teachers may be estimated from some of them (teachers.h).
  *
  * class() looks at the columns of the new classes only (in the softmax form, with exemplars, at all of them); KD(.) at those its teacher teaches. Every term is
@@ -28,6 +29,7 @@ struct objective {
     bool exemplars; /* old classes have images in the batches too */
     int outputs; /* of the network: classes, or more of which nothing is known yet (head_reserve) */
     int heads; /* of the network; the main one is 0 */
+    int features; /* floats of the network's features */
     int batch; /* number of the batch, which says who teaches whom (teachers.h) */
 };
 
@@ -37,7 +39,7 @@ struct objective_sums { /* over images */
     int correct, count_new; /* of the main head among the new classes, and images of these */
 };
 
-/* For images [lo, hi) of a batch of n: adds the gradient to the training step's dlogits, and values times n to *sums.
+/* For images [lo, hi) of a batch of n: adds the gradient to the training step's dlogits and dfeatures, and values times n to *sums.
  * labels are those of the whole batch; the teachers' rows are those of the batch too. */
 void objective_slice(const struct objective *o, struct train *t, int lo, int hi, int n,
                      const int *labels, struct objective_sums *sums);

@@ -5,6 +5,7 @@
 
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
+#include "core/model/retire.h"
 
 struct teacher {
     struct frozen *frozen;
@@ -13,21 +14,32 @@ struct teacher {
 
 struct teachers {
     int count, per_row, member_count, classes, heads;
+    struct frozen *base; /* or NULL */
+    int base_turns;      /* it is shown one chunk in so many */
     const atomic_int *command; /* or NULL */
     struct teacher *each;
     struct frozen_workspace **workspaces; /* (member_count) */
-    float **own;   /* (member_count * heads): one teacher's logits of a chunk */
+    float **own;   /* (member_count * heads): one teacher's logits, or the base's features, of a chunk */
     float **views; /* (member_count): the images of a chunk, gathered */
-    float *logits[RESNET_MAX_HEADS];      /* (batch_max, classes), `heads` of them */
+    float *logits[RESNET_MAX_HEADS]; /* (batch_max, classes), `heads` of them */
+    float *features;                 /* (batch_max, feature_count) of the base */
 };
 
 enum { CHUNK = 16 }; /* images a teacher sees at a time */
 
-static int load_teacher(struct teacher *teacher, const char *path, int step, bool teaches_all,
-                        enum conv_isa isa, enum teachers_precision precision)
+static int freeze(struct frozen **out, struct model *m, const struct teachers_options *o)
+{
+    int err = 0;
+    if (o->precision == TEACHERS_FASTEST && conv_precision_available(CONV_BF16, o->isa))
+        err = resnet_set_precision(m->net, CONV_BF16);
+    return err ? err : frozen_new(out, m);
+}
+
+static int load_teacher(struct teacher *teacher, const char *path, int step,
+                        const struct teachers_options *o)
 {
     struct model *m;
-    int err = snapshot_load(&m, path, isa);
+    int err = snapshot_load(&m, path, o->isa);
     if (err)
         return err;
     if (m->step_count != step + 1) {
@@ -35,28 +47,43 @@ static int load_teacher(struct teacher *teacher, const char *path, int step, boo
         goto out;
     }
     model_step_classes(m, step, &teacher->first, &teacher->end);
-    if (teaches_all)
+    if (o->which == TEACHERS_LAST)
         teacher->first = 0;
-    if (precision == TEACHERS_FASTEST && conv_precision_available(CONV_BF16, isa))
-        err = resnet_set_precision(m->net, CONV_BF16);
-    if (!err)
-        err = frozen_new(&teacher->frozen, m);
+    err = freeze(&teacher->frozen, m, o);
 out:
     model_release(m);
     return err;
 }
 
-static bool same_network(const struct teachers *t)
+/* A copy of the base, for its convolutions may be computed otherwise than those of the model that serves. */
+static int copy_base(struct teachers *t, const struct teachers_options *o)
 {
-    const struct resnet_spec *a = &frozen_model(t->each[0].frozen)->net->spec;
-    for (int i = 1; i < t->count; i++) {
-        const struct resnet_spec *b = &frozen_model(t->each[i].frozen)->net->spec;
-        if (a->arch != b->arch || a->blocks != b->blocks || a->channels != b->channels ||
-            a->height != b->height || a->width != b->width ||
-            t->each[i].first != t->each[i - 1].end)
+    const struct model *base = o->base;
+    struct model *m;
+    int err = model_new(&m, &base->net->spec, base->step_end, base->step_count, o->isa);
+    if (err)
+        return err;
+    model_inherit(m, base);
+    memcpy(m->params, base->params, m->net->params.count * sizeof *m->params);
+    err = freeze(&t->base, m, o);
+    model_release(m);
+    return err;
+}
+
+static bool same_network(const struct frozen *a, const struct frozen *b)
+{
+    const struct resnet_spec *p = &frozen_model(a)->net->spec, *q = &frozen_model(b)->net->spec;
+    return p->arch == q->arch && p->blocks == q->blocks && p->channels == q->channels &&
+           p->height == q->height && p->width == q->width;
+}
+
+static bool consistent(const struct teachers *t)
+{
+    const struct frozen *first = t->each[0].frozen;
+    for (int i = 1; i < t->count; i++)
+        if (!same_network(first, t->each[i].frozen) || t->each[i].first != t->each[i - 1].end)
             return false;
-    }
-    return true;
+    return !t->base || same_network(first, t->base);
 }
 
 static size_t image_floats(const struct teachers *t)
@@ -65,7 +92,12 @@ static size_t image_floats(const struct teachers *t)
     return (size_t)s->height * s->width * s->channels;
 }
 
-static int alloc_rows(struct teachers *t, int batch_max)
+static int feature_count(const struct teachers *t)
+{
+    return frozen_model(t->each[0].frozen)->net->feature_count;
+}
+
+static int alloc_chunks(struct teachers *t)
 {
     t->workspaces = calloc((size_t)t->member_count, sizeof(struct frozen_workspace *));
     t->own = calloc((size_t)t->member_count * (size_t)t->heads, sizeof *t->own);
@@ -79,17 +111,25 @@ static int alloc_rows(struct teachers *t, int batch_max)
         if (err)
             return err;
     }
+    size_t width = (size_t)(t->base && feature_count(t) > t->classes ? feature_count(t) : t->classes);
     for (int i = 0; i < t->member_count * t->heads; i++) {
-        t->own[i] = malloc((size_t)CHUNK * t->classes * sizeof(float));
+        t->own[i] = malloc(CHUNK * width * sizeof(float));
         if (!t->own[i])
             return ERR_NOMEM;
     }
+    return 0;
+}
+
+static int alloc_rows(struct teachers *t, int batch_max)
+{
     for (int h = 0; h < t->heads; h++) {
         t->logits[h] = malloc((size_t)batch_max * t->classes * sizeof(float));
         if (!t->logits[h])
             return ERR_NOMEM;
     }
-    return 0;
+    if (t->base)
+        t->features = malloc((size_t)batch_max * feature_count(t) * sizeof(float));
+    return t->base && !t->features ? ERR_NOMEM : 0;
 }
 
 static bool commanded(const struct teachers *t)
@@ -98,17 +138,17 @@ static bool commanded(const struct teachers *t)
 }
 
 int teachers_new(struct teachers **out, const char *const *paths, int count,
-                 enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum teachers_precision precision, const atomic_int *command)
+                 const struct teachers_options *o)
 {
     struct teachers *t = calloc(1, sizeof *t);
     if (!t)
         return ERR_NOMEM;
-    int err = ERR_NOMEM, skip = which == TEACHERS_LAST ? count - 1 : 0;
+    int err = ERR_NOMEM, skip = o->which == TEACHERS_LAST ? count - 1 : 0;
     t->count = count - skip;
-    t->per_row = per_image > 0 && per_image < t->count ? per_image : t->count;
-    t->member_count = member_count;
-    t->command = command;
+    t->per_row = o->per_image > 0 && o->per_image < t->count ? o->per_image : t->count;
+    t->base_turns = o->per_image > 0 ? 2 : 1;
+    t->member_count = o->member_count;
+    t->command = o->command;
     t->each = calloc((size_t)t->count, sizeof *t->each);
     if (!t->each)
         goto fail;
@@ -116,14 +156,17 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
         err = commanded(t) ? ERR_CANCELLED : 0;
         if (err)
             goto fail;
-        err = load_teacher(&t->each[i], paths[skip + i], skip + i, which == TEACHERS_LAST, isa,
-                           precision);
+        err = load_teacher(&t->each[i], paths[skip + i], skip + i, o);
         if (err)
             goto fail;
     }
     t->classes = t->each[t->count - 1].end;
     t->heads = frozen_model(t->each[0].frozen)->net->head_count;
-    err = same_network(t) ? alloc_rows(t, batch_max) : ERR_FORMAT;
+    err = o->base ? copy_base(t, o) : 0;
+    if (!err)
+        err = consistent(t) ? alloc_chunks(t) : ERR_FORMAT;
+    if (!err)
+        err = alloc_rows(t, o->batch_max);
     if (err)
         goto fail;
     *out = t;
@@ -147,6 +190,8 @@ void teachers_free(struct teachers *t)
         free(t->own[i]);
     for (int h = 0; h < t->heads; h++)
         free(t->logits[h]);
+    frozen_free(t->base);
+    free(t->features);
     free(t->each);
     free(t->workspaces);
     free(t->own);
@@ -155,8 +200,8 @@ void teachers_free(struct teachers *t)
 }
 
 /* One teacher's columns of up to CHUNK gathered images, into the shared rows. */
-static void teach_chunk(struct teachers *t, int member, const struct teacher *teacher, int n,
-                        const int *rows, int heads)
+static void teach_logits(struct teachers *t, int member, const struct teacher *teacher, int n,
+                         const int *rows, int heads)
 {
     int own_classes = frozen_model(teacher->frozen)->net->spec.classes;
     int taught = teacher->end - teacher->first;
@@ -172,14 +217,34 @@ static void teach_chunk(struct teachers *t, int member, const struct teacher *te
                    (size_t)taught * sizeof(float));
 }
 
+static void teach_features(struct teachers *t, int member, int n, const int *rows)
+{
+    size_t width = (size_t)feature_count(t);
+    struct frozen_output out = {.features = t->own[member * t->heads]};
+    frozen_forward(t->base, t->workspaces[member], n, t->views[member], &out);
+    for (int i = 0; i < n; i++)
+        memcpy(t->features + (size_t)rows[i] * width, out.features + (size_t)i * width,
+               width * sizeof(float));
+}
+
 /*
- * Number of the first teacher of a row; the others follow, modulo their number. CHUNK rows in turn
- * have the same ones, so that a teacher's weights come from memory once for all of them; as images
- * are shuffled and batches begin with another teacher each, every image meets all of them alike.
+ * A row's place in the turn. CHUNK rows in turn have the same one, so that a teacher's weights come from memory once for all of
+ * them; as images are shuffled and batches begin with another place each, every image meets all of them alike.
  */
+static int64_t slot(int batch, int at)
+{
+    return (int64_t)batch + at / CHUNK;
+}
+
+static bool row_has_base(const struct teachers *t, int batch, int at)
+{
+    return t->base && slot(batch, at) % t->base_turns == 0;
+}
+
+/* Number of the first teacher of a row; the others follow, modulo their number. */
 static int first_teacher(const struct teachers *t, int batch, int at)
 {
-    return (int)(((int64_t)batch + at / CHUNK) % t->count);
+    return (int)(slot(batch, at) % t->count);
 }
 
 static bool row_has_teacher(const struct teachers *t, int batch, int at, int teacher)
@@ -187,25 +252,36 @@ static bool row_has_teacher(const struct teachers *t, int batch, int at, int tea
     return (teacher - first_teacher(t, batch, at) + t->count) % t->count < t->per_row;
 }
 
+/* `teacher`: its number, or BASE. */
+enum { BASE = -1 };
+static void teach(struct teachers *t, int member, int teacher, int n, const int *rows, int heads)
+{
+    if (teacher == BASE)
+        teach_features(t, member, n, rows);
+    else
+        teach_logits(t, member, &t->each[teacher], n, rows, heads);
+}
+
 void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
                       bool taps)
 {
     size_t image = image_floats(t);
     int heads = taps ? t->heads : 1;
-    for (int k = 0; k < t->count && !commanded(t); k++) {
+    for (int k = BASE; k < t->count && !commanded(t); k++) {
         int rows[CHUNK], gathered = 0;
         for (int i = 0; i < n; i++) {
-            if (!row_has_teacher(t, batch, at + i, k))
+            if (!(k == BASE ? row_has_base(t, batch, at + i)
+                            : row_has_teacher(t, batch, at + i, k)))
                 continue;
             memcpy(t->views[member] + gathered * image, x + i * image, image * sizeof *x);
             rows[gathered++] = at + i;
             if (gathered == CHUNK) {
-                teach_chunk(t, member, &t->each[k], gathered, rows, heads);
+                teach(t, member, k, gathered, rows, heads);
                 gathered = 0;
             }
         }
         if (gathered)
-            teach_chunk(t, member, &t->each[k], gathered, rows, heads);
+            teach(t, member, k, gathered, rows, heads);
     }
 }
 
@@ -234,4 +310,14 @@ void teachers_of_row(const struct teachers *t, int batch, int at, int which, int
 float teachers_weight(const struct teachers *t)
 {
     return (float)t->count / (float)t->per_row;
+}
+
+const float *teachers_features(const struct teachers *t, int batch, int at)
+{
+    return row_has_base(t, batch, at) ? t->features + (size_t)at * feature_count(t) : NULL;
+}
+
+float teachers_features_weight(const struct teachers *t)
+{
+    return (float)t->base_turns;
 }

@@ -1,5 +1,5 @@
 /*
- * teachers.h - the earlier models, rebuilt from their snapshot files, teaching the current one.
+ * teachers.h - the earlier models teaching the current one: snapshots, rebuilt from their files, and the model built on.
  *
  * TEACHERS_ALL: snapshot i teaches the classes that step i introduced, on the main logits and at every tap.
  * TEACHERS_LAST: the newest snapshot teaches all old classes (the control).
@@ -7,6 +7,8 @@
  * more than the training itself, so each view may be shown to only a few of them, `per_image`, in turn:
  * image r of batch b goes to teachers b + r, b + r + 1, ... (modulo their number). Weighted by the inverse of
  * that share, the distillation loss is the same in expectation, and a step's cost hardly depends on how many came before.
+ * The base, the model that is built on, teaches its features; with `per_image` those of every second chunk of views, which
+ * weigh twice.
  */
 #ifndef ACCRETED_CORE_M2KD_TEACHERS_H
 #define ACCRETED_CORE_M2KD_TEACHERS_H
@@ -21,16 +23,24 @@ enum teachers_precision { TEACHERS_FASTEST, TEACHERS_FP32 };
 
 struct teachers;
 
-/* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and
- * `member_count` threads; each view goes to `per_image` of them, 0 = to all. Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the
- * files are not of consecutive steps of one network; ERR_CANCELLED once `command`, polled for each of them, is not 0.
- * Borrows `command`, which may be NULL. */
+struct teachers_options {
+    enum teachers_which which;
+    int per_image; /* each view goes to so many snapshots, in turn; 0 = to all of them */
+    enum teachers_precision precision;
+    const struct model *base; /* teaches its features; NULL: none does. Not used after teachers_new */
+    int member_count, batch_max;
+    enum conv_isa isa;
+    const atomic_int *command; /* borrowed; may be NULL */
+};
+
+/* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and `member_count` threads.
+ * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files and the base are not of consecutive
+ * steps of one network; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
-                 enum teachers_which which, int per_image, int member_count, int batch_max,
-                 enum conv_isa isa, enum teachers_precision precision, const atomic_int *command);
+                 const struct teachers_options *options);
 void teachers_free(struct teachers *t);
 
-/* Logits of the views x[0..n-1] (normalised images), kept as rows at..at+n-1 of batch number `batch`. Members may call it
+/* Logits, and the base's features, of the views x[0..n-1] (normalised images), kept as rows at..at+n-1 of batch number `batch`. Members may call it
  * at once for different rows. With `taps` false only the main head is computed. Once the command word is not 0 they are not
  * computed: the batch must not be used. */
 void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
@@ -46,5 +56,10 @@ int teachers_per_row(const struct teachers *t);
 void teachers_of_row(const struct teachers *t, int batch, int at, int which, int *first, int *end);
 /* The number of teachers over those a row is shown to: the weight that keeps the loss unbiased. */
 float teachers_weight(const struct teachers *t);
+
+/* The base's features of row `at` of batch `batch`, not normalised; NULL if it was not shown to the base. The weight that keeps
+ * their loss unbiased. */
+const float *teachers_features(const struct teachers *t, int batch, int at);
+float teachers_features_weight(const struct teachers *t);
 
 #endif

@@ -232,6 +232,16 @@ float *train_dlogits(struct train *t, int head, int i)
     return t->dlogits[head] + (size_t)i * t->net->spec.classes;
 }
 
+const float *train_features(const struct train *t, int i)
+{
+    return t->features[0] + (size_t)i * t->net->feature_count;
+}
+
+float *train_dfeatures(struct train *t, int i)
+{
+    return t->dfeatures[0] + (size_t)i * t->net->feature_count;
+}
+
 const float *train_gradient(const struct train *t)
 {
     return t->gradient;

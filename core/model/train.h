@@ -38,12 +38,16 @@ float *train_input(struct train *t, int i);
 /* Logits of head `head` (classes floats a row) and their gradient, for image i. */
 float *train_logits(struct train *t, int head, int i);
 float *train_dlogits(struct train *t, int head, int i);
+/* The features (feature_count floats a row) that the main head sees, and what their gradient has beside what comes from its logits,
+ * for image i. */
+const float *train_features(const struct train *t, int i);
+float *train_dfeatures(struct train *t, int i);
 
-/* Forward over n images with batch statistics; fills the logits of all heads, zeroes dlogits, and moves the running
+/* Forward over n images with batch statistics; fills features and the logits of all heads, zeroes their gradients, and moves the running
  * statistics in `params` (by momentum 0.1). Returns 0, or ERR_CANCELLED for every member alike. */
 int train_forward(struct train *t, int member, int n, float *params);
 
-/* Backward from dlogits; adds up the gang's gradients into train_gradient. Returns as train_forward;
+/* Backward from dlogits and dfeatures; adds up the gang's gradients into train_gradient. Returns as train_forward;
  * after it every member may read all of the gradient. */
 int train_backward(struct train *t, int member, int n, const float *params);
 

@@ -16,11 +16,10 @@ static void backward_heads(struct train *t, int member, int lo, int hi, const fl
     float *gradient = t->members[member].gradient;
     for (int h = 0; h < net->head_count; h++) {
         int f = net->head_features[h];
-        float *dfeatures = t->dfeatures[h] + (size_t)lo * f;
-        memset(dfeatures, 0, (size_t)(hi - lo) * f * sizeof *dfeatures);
         linear_backward(hi - lo, f, net->spec.classes, t->features[h] + (size_t)lo * f,
                         params + entries[net->head_weight[h]].offset, train_dlogits(t, h, lo),
-                        dfeatures, gradient + entries[net->head_weight[h]].offset,
+                        t->dfeatures[h] + (size_t)lo * f,
+                        gradient + entries[net->head_weight[h]].offset,
                         gradient + entries[net->head_bias[h]].offset);
     }
 }

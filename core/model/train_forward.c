@@ -206,6 +206,7 @@ static void forward_heads(struct train *t, int lo, int hi, const float *params)
                        params + net->params.entries[net->head_bias[h]].offset,
                        train_logits(t, h, lo));
         memset(train_dlogits(t, h, lo), 0, (size_t)(hi - lo) * c * sizeof(float));
+        memset(t->dfeatures[h] + (size_t)lo * f, 0, (size_t)(hi - lo) * f * sizeof(float));
     }
 }
 

@@ -30,5 +30,5 @@ void linear_backward(int n, int in, int out, const float *x, const float *w, con
             db[o] += dy[(size_t)i * (size_t)out + (size_t)o];
     if (dx)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, in, out, 1.0f, dy, out, w, in,
-                    0.0f, dx, in);
+                    1.0f, dx, in);
 }

@@ -128,3 +128,25 @@ double loss_softmax_teacher(int n, int ld, int lo, int hi, const float *z, int l
     }
     return sum * temp * temp * scale;
 }
+
+double loss_cosine(int n, int width, const float *features, const float *target, float scale,
+                   float *dfeatures)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * (size_t)width;
+        double ff = 0, tt = 0, ft = 0;
+        for (size_t k = at; k < at + (size_t)width; k++) {
+            ff += (double)features[k] * features[k];
+            tt += (double)target[k] * target[k];
+            ft += (double)features[k] * target[k];
+        }
+        double norm = sqrt(ff * tt);
+        if (norm == 0)
+            continue;
+        for (size_t k = at; k < at + (size_t)width; k++)
+            dfeatures[k] += (float)(scale * (ft / ff * features[k] - target[k]) / norm);
+        sum += 1 - ft / norm;
+    }
+    return sum * scale;
+}

@@ -25,4 +25,9 @@ double loss_softmax_labels(int n, int ld, int lo, int hi, const float *z, const 
 double loss_softmax_teacher(int n, int ld, int lo, int hi, const float *z, int ld_teacher,
                             const float *teacher, float temperature, float scale, float *dz);
 
+/* 1 - cos(features, target), both n rows of `width` floats, summed and scaled like the others: half the squared distance of their
+ * unit vectors. A row of zeros on either side has nothing to say. */
+double loss_cosine(int n, int width, const float *features, const float *target, float scale,
+                   float *dfeatures);
+
 #endif

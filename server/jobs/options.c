@@ -52,6 +52,7 @@ static const struct option options[] = {
      {"head", "prototypes", "discriminant"}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
     {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
+    {"feature_weight", OPTION_REAL, FIELD(learner.feature_weight), 0, 1000, {NULL}},
     {"aux_weight", OPTION_REAL, FIELD(learner.aux_weight), 0, 100, {NULL}},
     {"temperature", OPTION_REAL, FIELD(learner.temperature), 0.1, 100, {NULL}},
     {"head.reserve", OPTION_INT, FIELD(learner.head_reserve), 0, RESNET_MAX_CLASSES, {NULL}},

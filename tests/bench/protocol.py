@@ -11,7 +11,7 @@ ORDER_A = [
 
 # The controls as README.md has them. Their last model teaches whole: pruning is M2KD's.
 WHOLE = {"prune": {"keep": 1, "epochs": 0, "bits": 16}}
-LAST = {"method": "m2kd", "teachers": "last", "aux": False, **WHOLE}
+LAST = {"method": "m2kd", "teachers": "last", "aux": False, "feature_weight": 0, **WHOLE}
 LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_later": 1, "schedule": "step", "weight_decay": 1e-5}
 FINETUNE = {"method": "finetune", "aux": False, **WHOLE}
 M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid"}
@@ -31,13 +31,19 @@ REPLAY = {
     "m2kd+2000 exemplars": {**M2KD, **DISCRIMINANT, **EXEMPLARS},
     "icarl, 2000 exemplars": {**LWF_MC, **PROTOTYPES, **EXEMPLARS},
 }
+NO_FEATURES = {"feature_weight": 0}
 ABLATION = {
     "finetune+prototypes": {**FINETUNE, **PROTOTYPES},
     "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE},
     "lwf": {**LAST, **HEAD, "loss": "softmax"},
     "lwf.mc+prototypes": {**LWF_MC, **PROTOTYPES},
-    **{f"{teachers}, aux {aux}{name}": {**M2KD, **PROTOTYPES, **store, "teachers": teachers, "aux": aux == "on"}
+    # M2KD as we read it, by its parts; what we add to it comes after.
+    **{f"{teachers}, aux {aux}{name}": {**M2KD, **NO_FEATURES, **PROTOTYPES, **store, "teachers": teachers, "aux": aux == "on"}
        for name, store in STORES.items() for teachers in ("last", "all") for aux in ("off", "on")},
+    "features": {**M2KD, **PROTOTYPES},  # all, aux on, and the features distilled too: the base of the rows below
+    "features, aux off": {**M2KD, **PROTOTYPES, "aux": False},
+    "features 3": {**M2KD, **PROTOTYPES, "feature_weight": 3},
+    "features 30": {**M2KD, **PROTOTYPES, "feature_weight": 30},
     "discriminant": {**M2KD, **DISCRIMINANT},
     "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
     "teachers in fp32": {**M2KD, **PROTOTYPES, "teachers_precision": "fp32"},

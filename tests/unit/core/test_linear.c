@@ -88,13 +88,13 @@ static void test_backward(void **state)
     make(&p);
     float dx[N * IN], dw[OUT * IN], db[OUT];
     for (int i = 0; i < N * IN; i++)
-        dx[i] = 1e9f; /* overwritten */
+        dx[i] = 0.75f; /* all are added to */
     for (int i = 0; i < OUT * IN; i++)
-        dw[i] = 0.5f; /* added to */
+        dw[i] = 0.5f;
     for (int i = 0; i < OUT; i++)
         db[i] = -0.25f;
     linear_backward(N, IN, OUT, p.x, p.w, p.dy, dx, dw, db);
-    check_gradient(&p, p.x, N * IN, dx, 0.0f);
+    check_gradient(&p, p.x, N * IN, dx, 0.75f);
     check_gradient(&p, p.w, OUT * IN, dw, 0.5f);
     check_gradient(&p, p.b, OUT, db, -0.25f);
 }
@@ -104,7 +104,7 @@ static void test_backward_without_dx(void **state)
     (void)state;
     struct problem p;
     make(&p);
-    float dx[N * IN], dw[OUT * IN] = {0}, db[OUT] = {0}, dw2[OUT * IN] = {0}, db2[OUT] = {0};
+    float dx[N * IN] = {0}, dw[OUT * IN] = {0}, db[OUT] = {0}, dw2[OUT * IN] = {0}, db2[OUT] = {0};
     linear_backward(N, IN, OUT, p.x, p.w, p.dy, dx, dw, db);
     linear_backward(N, IN, OUT, p.x, p.w, p.dy, NULL, dw2, db2);
     assert_memory_equal(dw, dw2, sizeof dw);

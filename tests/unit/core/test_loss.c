@@ -155,6 +155,56 @@ static void test_gradients_match_own_value(void **state)
     }
 }
 
+static double plain_cosine(const double *f, const double *t, int width)
+{
+    double ff = 0, tt = 0, ft = 0;
+    for (int k = 0; k < width; k++) {
+        ff += f[k] * f[k];
+        tt += t[k] * t[k];
+        ft += f[k] * t[k];
+    }
+    return 1 - ft / sqrt(ff * tt);
+}
+
+static void test_cosine(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, WIDTH = 7 };
+    const double h = 1e-5;
+    float f[ROWS * WIDTH], t[ROWS * WIDTH], df[ROWS * WIDTH];
+    double wide[ROWS * WIDTH], target[ROWS * WIDTH], sum = 0;
+    fill(f, ROWS * WIDTH, 3, 11);
+    fill(t, ROWS * WIDTH, 3, 12);
+    for (int i = 0; i < ROWS * WIDTH; i++) {
+        wide[i] = f[i];
+        target[i] = t[i];
+        df[i] = 1; /* it adds */
+    }
+    for (int i = 0; i < ROWS; i++)
+        sum += plain_cosine(wide + i * WIDTH, target + i * WIDTH, WIDTH);
+    check_value(loss_cosine(ROWS, WIDTH, f, t, 0.25f, df), 0.25 * sum);
+    for (int i = 0; i < ROWS * WIDTH; i++) {
+        double *row = wide + i / WIDTH * WIDTH, at = wide[i];
+        const double *target_row = target + i / WIDTH * WIDTH;
+        wide[i] = at + h;
+        double up = plain_cosine(row, target_row, WIDTH);
+        wide[i] = at - h;
+        double down = plain_cosine(row, target_row, WIDTH);
+        wide[i] = at;
+        assert_true(fabs(1 + 0.25 * (up - down) / (2 * h) - df[i]) < 1e-6);
+    }
+}
+
+static void test_cosine_of_nothing(void **state)
+{
+    (void)state;
+    float zero[2] = {0}, one[2] = {1, 2}, df[2] = {0};
+    assert_true(loss_cosine(1, 2, zero, one, 1, df) == 0 && df[0] == 0 && df[1] == 0);
+    assert_true(loss_cosine(1, 2, one, zero, 1, df) == 0 && df[0] == 0 && df[1] == 0);
+    float same[2] = {2, 4};
+    assert_true(fabs(loss_cosine(1, 2, one, same, 1, df)) < 1e-12 && fabsf(df[0]) < 1e-7f);
+}
+
 static void test_adds_to_its_columns_only(void **state)
 {
     (void)state;
@@ -220,6 +270,8 @@ int main(void)
         cmocka_unit_test(test_values_match_plain_formula),
         cmocka_unit_test(test_gradients_match_finite_differences),
         cmocka_unit_test(test_gradients_match_own_value),
+        cmocka_unit_test(test_cosine),
+        cmocka_unit_test(test_cosine_of_nothing),
         cmocka_unit_test(test_adds_to_its_columns_only),
         cmocka_unit_test(test_extreme_logits),
         cmocka_unit_test(test_sigmoid_label_outside),

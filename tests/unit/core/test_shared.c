@@ -2,6 +2,7 @@
  * test_shared.c - snapshots that share their weights: every step's model comes back bit for bit, whatever was learned after
  * it, and nothing that is not its chain gets in.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,8 +195,9 @@ static void test_teachers_logits(void **state)
     make_chain(s, 0.25f, 6);
     for (int i = 0; i < CHAIN; i++)
         paths[i] = s[i].path;
-    assert_int_equal(teachers_new(&t, paths, CHAIN, TEACHERS_ALL, 0, 1, IMAGES, CONV_ISA_BASELINE,
-                                  TEACHERS_FP32, NULL), 0);
+    struct teachers_options options = {.precision = TEACHERS_FP32, .member_count = 1,
+                                       .batch_max = IMAGES, .isa = CONV_ISA_BASELINE};
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     teachers_forward(t, 0, 0, 0, IMAGES, x, true);
     for (int i = 0; i < CHAIN; i++) {
         struct frozen *f;
@@ -215,6 +217,71 @@ static void test_teachers_logits(void **state)
         frozen_workspace_free(ws);
         frozen_free(f);
     }
+    teachers_free(t);
+    drop_chain(s);
+}
+
+/* Chunks of rows meet the snapshots in turn, and every second one the base; weighted as teachers.h says, all count the same as if
+ * every row met all. */
+static void test_base_takes_its_turn(void **state)
+{
+    (void)state;
+    enum { BATCHES = 2 * CHAIN * 4, CHUNKS = 3, ROWS = CHUNKS * 16 };
+    struct step s[CHAIN];
+    struct teachers *t;
+    const char *paths[CHAIN];
+    double met[CHAIN] = {0}, base = 0;
+    static float x[ROWS * PIXELS];
+    make_chain(s, 0.25f, 6);
+    for (int i = 0; i < CHAIN; i++)
+        paths[i] = s[i].path;
+    for (int i = 0; i < ROWS * PIXELS; i++)
+        x[i] = (float)(i % 97) / 97 - 0.5f;
+    struct teachers_options options = {.per_image = 1, .base = s[CHAIN - 1].m, .member_count = 1,
+                                       .precision = TEACHERS_FP32, .batch_max = ROWS,
+                                       .isa = CONV_ISA_BASELINE};
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
+    for (int b = 0; b < BATCHES; b++)
+        for (int i = 0; i < ROWS; i += 16) {
+            int first, end;
+            base += teachers_features(t, b, i) ? teachers_features_weight(t) : 0;
+            teachers_of_row(t, b, i, 0, &first, &end);
+            assert_int_equal(end - first, TWO_OF_A_STEP);
+            met[first / TWO_OF_A_STEP] += teachers_weight(t);
+        }
+    assert_true(base == BATCHES * CHUNKS);
+    for (int i = 0; i < CHAIN; i++)
+        assert_true(fabs(met[i] - BATCHES * CHUNKS) < 1e-3);
+
+    float features[64];
+    struct frozen *f;
+    struct frozen_workspace *ws;
+    assert_int_equal(frozen_new(&f, s[CHAIN - 1].m), 0);
+    assert_int_equal(frozen_workspace_new(&ws, f), 0);
+    teachers_forward(t, 0, 1, 0, ROWS, x, true);
+    assert_null(teachers_features(t, 1, 0));
+    assert_non_null(teachers_features(t, 1, 16));
+    for (int i = 0; i < ROWS; i++) {
+        const float *got = teachers_features(t, 1, i);
+        struct frozen_output out = {.features = features};
+        frozen_forward(f, ws, 1, x + i * PIXELS, &out);
+        for (int k = 0; got && k < s[0].m->net->feature_count; k++)
+            assert_true(fabsf(got[k] - features[k]) < 1e-4f);
+    }
+    frozen_workspace_free(ws);
+    frozen_free(f);
+    teachers_free(t);
+
+    options.per_image = 0; /* everyone, for every row */
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
+    assert_non_null(teachers_features(t, 0, 0));
+    assert_non_null(teachers_features(t, 0, 16));
+    assert_int_equal(teachers_per_row(t), CHAIN);
+    assert_true(teachers_weight(t) == 1 && teachers_features_weight(t) == 1);
+    teachers_free(t);
+    options.base = NULL;
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
+    assert_null(teachers_features(t, 0, 0));
     teachers_free(t);
     drop_chain(s);
 }
@@ -333,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_one_set_of_values),
         cmocka_unit_test(test_smaller_than_standalone),
         cmocka_unit_test(test_teachers_logits),
+        cmocka_unit_test(test_base_takes_its_turn),
         cmocka_unit_test(test_refuses_another_base),
         cmocka_unit_test(test_refuses_names_that_lead_elsewhere),
         cmocka_unit_test(test_saving_refuses),

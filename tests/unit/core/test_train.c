@@ -85,6 +85,7 @@ struct fixture {
     double loss[8];
     int err[8];
     bool update;
+    bool by_features; /* the main head's gradient goes in as one of its features */
 };
 
 static void golden_params(const struct reference *ref, const struct resnet *net, float *params)
@@ -156,6 +157,19 @@ static double add_losses(struct fixture *f, int i)
     return loss;
 }
 
+/* What the main head hands down, put in by hand. */
+static void move_to_features(struct fixture *f, int i)
+{
+    const struct resnet *net = f->net;
+    const float *rows = f->params + net->params.entries[net->head_weight[0]].offset;
+    float *dz = train_dlogits(f->train, 0, i), *df = train_dfeatures(f->train, i);
+    for (int c = 0; c < net->spec.classes; c++) {
+        for (int k = 0; k < net->feature_count; k++)
+            df[k] += dz[c] * rows[c * net->feature_count + k];
+        dz[c] = 0;
+    }
+}
+
 static void step(void *ctx, int member)
 {
     struct fixture *f = ctx;
@@ -170,6 +184,8 @@ static void step(void *ctx, int member)
         return;
     for (int i = lo; i < hi; i++)
         f->loss[member] += add_losses(f, i);
+    for (int i = lo; i < hi && f->by_features; i++)
+        move_to_features(f, i);
     f->err[member] = train_backward(f->train, member, n, f->params);
     if (f->err[member] || !f->update)
         return;
@@ -290,6 +306,31 @@ static void check_golden(const struct reference *ref, enum conv_isa isa, int siz
     teardown(&f);
 }
 
+/* A gradient of the features moves all below the head as the head's own would, and the head not at all. */
+static void test_gradient_of_features(void **state)
+{
+    struct fixture f;
+    setup(&f, *state, 2, conv_isa_best());
+    size_t count = f.net->params.trained_count;
+    const struct param_entry *head = &f.net->params.entries[f.net->head_weight[0]];
+    float *expected = malloc(count * sizeof *expected);
+    run_step(&f, false);
+    memcpy(expected, train_gradient(f.train), count * sizeof *expected);
+    f.by_features = true;
+    for (int again = 0; again < 2; again++) { /* nothing is left over from the step before */
+        run_step(&f, false);
+        for (int i = 0; i < f.net->params.entry_count; i++) {
+            const struct param_entry *e = &f.net->params.entries[i];
+            for (size_t k = e->offset; e->kind == PARAM_CONV_WEIGHT && k < e->offset + e->count; k++)
+                close_to(train_gradient(f.train)[k], expected[k], 0.3, e->name);
+        }
+        for (size_t k = head->offset; k < head->offset + head->count; k++)
+            assert_true(train_gradient(f.train)[k] == 0);
+    }
+    free(expected);
+    teardown(&f);
+}
+
 static void test_golden_on_every_kernel(void **state)
 {
     for (int isa = 0; isa <= (int)conv_isa_best(); isa++)
@@ -406,6 +447,7 @@ int main(void)
         EACH(test_same_bits_for_same_gang),
         EACH(test_cancel_reaches_every_member),
         EACH(test_growing_keeps_old_rows),
+        EACH(test_gradient_of_features),
         cmocka_unit_test(test_depths),
         cmocka_unit_test(test_sizes_of_resnet18),
     };
