@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Class-incremental learning as the literature measures it, through the daemon's public API alone.
 
-    incremental.py PROFILE --data FOLDER      short, ablation, full, full-5, full-20, ilsvrc-small
+    incremental.py PROFILE --data FOLDER      short, ablation, tuning, full, full-5, full-20, ilsvrc-small
 
 For every row and seed of the profile (protocol.py) a daemon gets the steps' images one after the other, and at the end
 /api/v1/history says how it did; that goes into one JSON file under tests/bench/results, and tables.py makes RESULTS.md of
@@ -215,7 +215,7 @@ def bench(args):
             shutil.rmtree(args.work / run.name)
         print(f"{run.name}: average incremental {100 * made['average_incremental']:.1f} %, last {100 * made['last']:.1f} %, "
               f"forgetting {100 * made['forgetting']:.1f} points, {made['seconds']:.0f} s of training", flush=True)
-    print("\n" + tables.section(args.results, args.profile, args.validate))
+    print("\n" + tables.section(args.results, args.profile, runs[0].validate))
 
 
 def main():

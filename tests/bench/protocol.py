@@ -62,6 +62,18 @@ ABLATION = {
 }
 
 
+# What the defaults were chosen from.
+TUNING = {
+    "default": {**M2KD, **DISCRIMINANT},
+    "no features": {**M2KD, **DISCRIMINANT, "feature_weight": 0},
+    "features 3": {**M2KD, **DISCRIMINANT, "feature_weight": 3},
+    "features 30": {**M2KD, **DISCRIMINANT, "feature_weight": 30},
+    "lr_later 1": {**M2KD, **DISCRIMINANT, "lr_later": 1},
+    "teachers last": {**M2KD, **DISCRIMINANT, "teachers": "last"},
+    "softmax": {**M2KD, **DISCRIMINANT, "loss": "softmax"},
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Profile:
     title: str
@@ -74,6 +86,9 @@ class Profile:
     source: str = "cifar100"
     reference: str = ""   # figures of others for the same setting, to stand under the table
     daemon: tuple = ()    # options of the daemon
+    compare: tuple = (("m2kd", "lwf.mc"), ("m2kd", "finetune"))  # rows whose differences are told
+    # Seed s takes the s-th so many classes of the order, and measures on images held out of training: for choosing settings.
+    tuning: bool = False
 
 
 def full(per_step, reference):
@@ -87,6 +102,9 @@ SHORT = Profile("CIFAR-100, the first 20 classes, 4 steps of 5", 20, 5, {"depth"
 PROFILES = {
     "short": SHORT,
     "ablation": dataclasses.replace(SHORT, title=SHORT.title + ", ablation", rows=ABLATION),
+    "tuning": dataclasses.replace(SHORT, title="CIFAR-100, 4 steps of 5 of four times 20 classes, held-out training images",
+                                  rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
+                                  compare=tuple((row, "default") for row in TUNING if row != "default")),
     "full-5": full(5, "iCaRL Table 1a: LwF.MC 32.6, iCaRL 61.2; CIL survey: finetune 17.59 / 4.83, LwF 30.93 / 12.60, "
                       "iCaRL 63.51 / 45.12"),
     "full": full(10, "iCaRL Table 1a: LwF.MC 44.4, iCaRL 64.1; CIL survey: finetune 26.25 / 9.09, LwF 43.56 / 23.25, "
@@ -122,7 +140,8 @@ class Run:
     def steps(self):
         """The classes of each step, by their numbers in the data set."""
         p = self.protocol
-        return [ORDER_A[at:at + p.per_step] for at in range(0, p.classes, p.per_step)]
+        first = (self.seed - 1) * p.classes if p.tuning else 0
+        return [ORDER_A[at:at + p.per_step] for at in range(first, first + p.classes, p.per_step)]
 
     def options(self, step):
         """Of the job of a step, counted from 1."""
@@ -144,5 +163,5 @@ def runs(profile, methods=None, seeds=None, epochs=None, validate=False):
     unknown = set(methods or ()) - set(p.rows)
     if unknown:
         raise ValueError(f"{profile} has no row {', '.join(sorted(unknown))}; it has {', '.join(p.rows)}")
-    return [Run(profile, method, seed, validate, epochs or p.training["epochs"])
+    return [Run(profile, method, seed, validate or p.tuning, epochs or p.training["epochs"])
             for seed in seeds or p.seeds for method in p.rows if not methods or method in methods]

@@ -18,8 +18,6 @@ the test images of all classes seen, a class's step unknown to the model. Averag
 Values over several seeds are the mean ± its standard error; differences are taken seed by seed, in points.
 """
 MEASURES = (("average incremental", "average_incremental"), ("last", "last"), ("forgetting", "forgetting"))
-OURS = "m2kd"
-CONTROLS = ("lwf.mc", "finetune")
 
 
 def load(results, profile, validate):
@@ -69,17 +67,17 @@ def markdown(rows):
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def differences(found):
-    """OURS minus each control, over the seeds that both have."""
+def differences(found, pairs):
+    """One row minus another, over the seeds that both have."""
     lines = []
-    for control in CONTROLS:
-        seeds = sorted(s for m, s in found if m == OURS and (control, s) in found)
+    for row_of, control in pairs:
+        seeds = sorted(s for m, s in found if m == row_of and (control, s) in found)
         if not seeds:
             continue
         texts = []
         for title, key in MEASURES:
-            texts.append(f"{title} {number([found[OURS, s][key] - found[control, s][key] for s in seeds], '+')}")
-        lines.append(f"- {OURS} minus {control}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {', '.join(texts)}")
+            texts.append(f"{title} {number([found[row_of, s][key] - found[control, s][key] for s in seeds], '+')}")
+        lines.append(f"- {row_of} minus {control}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {', '.join(texts)}")
     return "\n".join(lines) + ("\n" if lines else "")
 
 
@@ -101,7 +99,7 @@ def section(results, profile, validate=False):
     for method in p.rows:
         rows.append(row(method, [r for (m, _), r in sorted(found.items()) if m == method]))
     text = f"## {p.title} (`{profile}`{', validation' if validate else ''})\n\n" + conditions(profile, found) + markdown(rows)
-    gain = differences(found)
+    gain = differences(found, p.compare)
     text += f"\n{gain}" if gain else ""
     text += f"\nPublished by others: {p.reference}.\n" if p.reference else ""
     return text
@@ -128,9 +126,10 @@ def peer_section(results):
 def document(results):
     sections = []
     for profile in protocol.PROFILES:
-        sections.append(section(results, profile))
-        if load(results, profile, True):
-            sections.append(section(results, profile, True))
+        for validate in (False, True):
+            # A profile is told of even where nothing was made of it; other than on the images it is meant for, if something was.
+            if validate == protocol.PROFILES[profile].tuning or load(results, profile, validate):
+                sections.append(section(results, profile, validate))
     return "\n".join([HEAD, *sections, peer_section(results)])
 
 
