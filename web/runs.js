@@ -9,11 +9,11 @@ function chain(model, byVersion) {
     return list;
 }
 
-// Chains other than that of the active version, by the version they end in.
+// Chains other than that of the active version, by the version they end in; not those in whose place another version stands.
 export function earlierRuns(models) {
     const byVersion = new Map(models.map((m) => [m.version, m]));
-    const parents = new Set(models.map((m) => m.parent));
-    return models.filter((m) => !m.active && !parents.has(m.version))
+    const goneOn = new Set(models.flatMap((m) => [m.parent, m.refines]));
+    return models.filter((m) => !m.active && !goneOn.has(m.version))
         .map((leaf) => ({ label: `Up to version ${leaf.version}`, points: curve(chain(leaf, byVersion)) }));
 }
 

@@ -91,7 +91,7 @@ export class Upload {
             } },
             { title: "Images", kind: "number", cell: ([, images]) => count(images.length) },
             { title: "Size", kind: "number", cell: ([, images]) => bytes(sum(images, (i) => i.file.size)) },
-            { title: "", cell: ([folder]) => (known.has(folder) ? el("span", { class: "bad-text" }, "known already: a job will refuse it") : "") },
+            { title: "", cell: ([folder]) => (known.has(folder) ? "known: more images of it" : "") },
             { title: "", kind: "buttons", cell: ([folder]) => el("button", { type: "button", class: "quiet", "aria-label": `Leave out ${folder}`,
                 onclick: () => this.leaveOut(folder) }, "Leave out") }] });
         table.update(this.classes());

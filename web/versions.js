@@ -42,6 +42,7 @@ function facts(a, b) {
     return el("table", {}, el("thead", {}, el("tr", {}, el("td", {}), ...[a, b].map((m) =>
         el("th", { scope: "col" }, `Version ${m.version}${m.active ? ", serves" : ""}`)))),
     el("tbody", {}, row("Made", (m) => clock(m.created)), row("Builds on", (m) => (m.parent ? `version ${m.parent}` : "nothing")),
+        row("In the place of", (m) => (m.refines ? `version ${m.refines}` : NONE)),
         row("Classes", (m) => m.classes), row("Trained for", (m) => duration(m.train_seconds)),
         row("Model", (m) => (m.model_bytes ? bytes(m.model_bytes) : "rebuilt from its snapshot")), row("Gate", (m) => gateWords(m.gate) ?? NONE), row("Snapshot", size)));
 }
@@ -70,7 +71,8 @@ function pair(a, b) {
 // `first` against the one that serves, or against its parent; both can be chosen.
 export function openComparison(first) {
     const active = activeModel();
-    const other = first.active ? state.models.find((m) => m.version === (first.parent ?? first.version)) : active;
+    const other = first.active ? state.models.find((m) => m.version === first.refines)
+        ?? state.models.find((m) => m.version === (first.parent ?? first.version)) : active;
     const area = el("div", {});
     const find = (select) => state.models.find((m) => m.version === Number(select.value));
     const choose = (label, model) => el("select", { "aria-label": label }, state.models.map((m) =>

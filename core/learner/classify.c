@@ -14,6 +14,15 @@
 /* Strength with which carried prototypes stay put (prototypes_fit_map). */
 #define PROTOTYPE_RIDGE 3e-4
 
+void learner_copy_statistics(struct model *to, const struct model *from)
+{
+    int classes = from->net->spec.classes, width = from->net->feature_count;
+    memcpy(to->prototypes, from->prototypes,
+           (size_t)classes * (size_t)width * sizeof *to->prototypes);
+    memcpy(to->images, from->images, (size_t)classes * sizeof *to->images);
+    memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
+}
+
 /* Old prototypes and their covariance carried from the base's feature space into m's, on the current images. */
 static int carry_over(struct learner *l, const float *features, struct model *m)
 {
@@ -30,9 +39,7 @@ static int carry_over(struct learner *l, const float *features, struct model *m)
         err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE, map);
     if (err)
         goto out;
-    memcpy(m->prototypes, base->prototypes,
-           (size_t)l->old_classes * width * sizeof *m->prototypes);
-    memcpy(m->covariance, base->covariance, COVARIANCE_FLOATS(width) * sizeof *m->covariance);
+    learner_copy_statistics(m, base);
     err = prototypes_carry(l->old_classes, width, map, m->prototypes);
     if (!err)
         err = prototypes_carry_covariance(d->count, width, old, features, map, m->covariance);
@@ -54,46 +61,129 @@ static int fit_score_scale(struct learner *l, const struct frozen *f, struct mod
     return err;
 }
 
-/* Takes the new classes into prototypes and covariance; in the covariance every class counts the same. */
+static int fresh_images(const struct learner *l)
+{
+    return l->job->train->count - l->job->exemplars;
+}
+
+/* How many of the new images are of class c. */
+static uint32_t count_fresh(const struct learner *l, int c)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < fresh_images(l); i++)
+        count += l->job->train->labels[i] == c;
+    return count;
+}
+
+/* The share of `fresh` new images in all there were of a class; where nobody counted those before, they are taken to be as many. */
+static double fresh_share(uint32_t before, uint32_t fresh)
+{
+    return before ? (double)fresh / ((double)before + fresh) : fresh ? 0.5 : 0;
+}
+
+/* Class c, of mean p in the prototypes, takes in its new images, of mean q, their `share` s of all: its mean becomes r = p + s (q - p),
+ * and the covariance of all about r is (1 - s) that of the old about p + s that of the new about r + s^2 (1 - s) (q - p)(q - p)'. Adds
+ * all but the first term to the covariance, times `weight`. apart (F) and scratch (COVARIANCE_FLOATS(F)) are for it to write on. */
+static int take_in(struct learner *l, const float *features, struct model *m, int c, double share,
+                   double weight, float *apart, float *scratch)
+{
+    const struct dataset *d = l->job->train;
+    int width = m->net->feature_count, fresh = fresh_images(l);
+    float *p = m->prototypes + (size_t)c * (size_t)width;
+    memcpy(apart, p, (size_t)width * sizeof *apart);
+    prototypes_mean(fresh, width, features, d->labels, c, c + 1, m->prototypes);
+    for (int f = 0; f < width; f++) {
+        float before = apart[f];
+        apart[f] = p[f] - before;
+        p[f] = (float)(before + share * apart[f]);
+    }
+    int err = prototypes_covariance(fresh, width, features, d->labels, c, c + 1, m->prototypes,
+                                    scratch);
+    size_t at = 0;
+    for (int r = 0; !err && r < width; r++)
+        for (int k = 0; k <= r; k++, at++)
+            m->covariance[at] += (float)(weight * share *
+                                         (scratch[at] + share * (1 - share) * apart[r] * apart[k]));
+    return err;
+}
+
+/* Known classes with new images, one by one. How the old images of a class lay around their mean is not known: the covariance of all
+ * stands for it, which the caller has scaled by what is left of it. */
+static int add_known(struct learner *l, const float *features, struct model *m, float *scratch)
+{
+    int classes = l->job->classes, err = 0;
+    float *apart = malloc((size_t)m->net->feature_count * sizeof *apart);
+    if (!apart)
+        return ERR_NOMEM;
+    for (int c = 0; c < l->old_classes && !err; c++) {
+        uint32_t count = count_fresh(l, c), before = m->images[c] ? m->images[c] : count;
+        if (count == 0)
+            continue;
+        err = take_in(l, features, m, c, fresh_share(before, count), 1.0 / classes, apart, scratch);
+        m->images[c] = before < UINT32_MAX - count ? before + count : UINT32_MAX;
+    }
+    free(apart);
+    return err;
+}
+
+/* The share of the covariance, in which every class counts the same, that new images renew: all of a new class's. */
+static float renewed(const struct learner *l, const struct model *m)
+{
+    float classes = (float)l->job->classes, sum = (classes - (float)l->old_classes) / classes;
+    for (int c = 0; c < l->old_classes; c++)
+        sum += (float)fresh_share(m->images[c], count_fresh(l, c)) / classes;
+    return sum;
+}
+
+/* Takes the new images into prototypes, covariance and counts. */
 static int add_statistics(struct learner *l, const float *features, struct model *m)
 {
     const struct dataset *d = l->job->train;
-    int width = m->net->feature_count, classes = l->job->classes;
+    int width = m->net->feature_count, classes = l->job->classes, fresh = fresh_images(l);
     float share = (float)(classes - l->old_classes) / (float)classes;
-    int first = l->job->exemplars ? 0 : l->old_classes; /* of whom there are images: those say more than what was carried */
+    float kept = 1 - renewed(l, m);
     size_t count = COVARIANCE_FLOATS(width);
     float *added = malloc(count * sizeof *added);
     if (!added)
         return ERR_NOMEM;
-    prototypes_mean(d->count, width, features, d->labels, first, classes, m->prototypes);
-    int err = prototypes_covariance(d->count, width, features, d->labels, l->old_classes, classes,
+    /* What there are images of says more than what was carried; where the features are the same, nothing was. */
+    if (!l->refines)
+        prototypes_mean(l->job->exemplars, width, features + (size_t)fresh * (size_t)width,
+                        d->labels + fresh, 0, l->old_classes, m->prototypes);
+    prototypes_mean(fresh, width, features, d->labels, l->old_classes, classes, m->prototypes);
+    int err = prototypes_covariance(fresh, width, features, d->labels, l->old_classes, classes,
                                     m->prototypes, added);
     for (size_t i = 0; !err && i < count; i++)
-        m->covariance[i] = (1 - share) * m->covariance[i] + share * added[i];
+        m->covariance[i] = kept * m->covariance[i] + share * added[i];
+    for (int c = l->old_classes; c < classes; c++)
+        m->images[c] = count_fresh(l, c);
+    if (!err)
+        err = add_known(l, features, m, added);
     free(added);
     return err;
 }
 
-/* The images to keep: the same number of each class that has any, the best first. Old classes' are in that order. */
+/* The images to keep: the same number of each class that has any, the best first. Old classes' are in that order, but where
+ * there are new images too: then they are picked anew. */
 static int pick_exemplars(struct learner *l, const float *features)
 {
     const struct dataset *d = l->job->train;
-    int fresh = d->count - l->job->exemplars, each = l->options->exemplars_total / l->job->classes;
+    int fresh = fresh_images(l), each = l->options->exemplars_total / l->job->classes;
     if (each == 0)
         return 0;
     l->kept = malloc((size_t)d->count * sizeof *l->kept);
     if (!l->kept)
         return ERR_NOMEM;
-    for (int c = 0; c < l->old_classes; c++)
-        for (int i = fresh, taken = 0; i < d->count && taken < each; i++)
-            if (d->labels[i] == c) {
-                l->kept[l->kept_count++] = i;
-                taken++;
-            }
-    for (int c = l->old_classes; c < l->job->classes; c++) {
-        int count, err = exemplars_pick(l->options->exemplars_select, fresh,
-                                        l->model->net->feature_count, features, d->labels, c, each,
-                                        l->options->seed, l->kept + l->kept_count, &count);
+    for (int c = 0; c < l->job->classes; c++) {
+        int *to = l->kept + l->kept_count, count = 0, err = 0;
+        if (count_fresh(l, c) > 0)
+            err = exemplars_pick(l->options->exemplars_select, d->count,
+                                 l->model->net->feature_count, features, d->labels, c, each,
+                                 l->options->seed, to, &count);
+        else
+            for (int i = fresh; i < d->count && count < each; i++)
+                if (d->labels[i] == c)
+                    to[count++] = i;
         if (err)
             return err;
         l->kept_count += count;
@@ -101,17 +191,18 @@ static int pick_exemplars(struct learner *l, const float *features)
     return 0;
 }
 
-/* Prototypes, covariance and score scale of m, whose parameters are final; of the dense model, the images to keep. */
 int learner_finish_classifier(struct learner *l, struct model *m)
 {
     const struct dataset *d = l->job->train;
     int width = m->net->feature_count;
     struct frozen *f = NULL;
+    /* Images of a few classes say nothing of how sure the others may be: the base's scale stays, if it is of these scores. */
+    bool scaled = l->refines && m->classifier == l->options->classifier;
     float *features = malloc((size_t)d->count * width * sizeof *features);
     int err = features ? frozen_new(&f, m) : ERR_NOMEM;
     if (!err)
         err = evaluate_features(f, d, l->gang, l->job->command, features);
-    if (!err && l->base)
+    if (!err && l->base && !l->refines)
         err = carry_over(l, features, m);
     if (!err)
         err = add_statistics(l, features, m);
@@ -119,9 +210,10 @@ int learner_finish_classifier(struct learner *l, struct model *m)
         err = pick_exemplars(l, features);
     frozen_free(f); /* it was made without them */
     f = NULL;
-    if (!err)
+    m->classifier = l->options->classifier;
+    if (!err && !scaled)
         err = frozen_new(&f, m);
-    if (!err)
+    if (!err && !scaled)
         err = fit_score_scale(l, f, m);
     frozen_free(f);
     free(features);

@@ -57,26 +57,35 @@ int learner_commanded(const struct learner *l)
     return 0;
 }
 
-static bool job_valid(const struct learner_job *job)
+/* Whether the labels are those of classes in their range, and each new one has an image. */
+static bool labels_valid(const struct learner_job *job, int old)
 {
     const struct dataset *d = job->train;
-    int old = job->base ? job->base->net->spec.classes : 0;
-    int *seen, fresh = d->count - job->exemplars;
-    bool valid = job->exemplars >= 0 && fresh > 0 && job->classes > old &&
-                 job->classes <= RESNET_MAX_CLASSES;
-    if (!valid || !(seen = calloc((size_t)job->classes, sizeof *seen)))
-        return false;
+    int fresh = d->count - job->exemplars;
+    bool *seen = calloc((size_t)job->classes, sizeof *seen), valid = seen;
     for (int i = 0; valid && i < d->count; i++) {
-        valid = i < fresh ? d->labels[i] >= old && d->labels[i] < job->classes
-                          : d->labels[i] >= 0 && d->labels[i] < old;
+        int label = d->labels[i];
+        valid = label >= 0 && label < (i < fresh ? job->classes : old) &&
+                !(label < old && job->base->retired[label]);
         if (valid)
-            seen[d->labels[i]]++;
+            seen[label] = true;
     }
     for (int c = old; valid && c < job->classes; c++)
-        valid = seen[c] > 0;
+        valid = seen[c];
     free(seen);
-    return valid && !(job->options->loss == LOSS_SOFTMAX && !job->exemplars &&
-                      job->classes - old < 2);
+    return valid;
+}
+
+static bool job_valid(const struct learner_job *job)
+{
+    const struct learner_options *o = job->options;
+    int old = job->base ? job->base->net->spec.classes : 0, brought = job->classes - old;
+    if (job->exemplars < 0 || job->exemplars >= job->train->count || brought < 0 ||
+        job->classes < 1 || job->classes > RESNET_MAX_CLASSES || !labels_valid(job, old))
+        return false;
+    if (brought == 0)
+        return o->classifier != CLASSIFIER_HEAD;
+    return brought > 1 || o->loss != LOSS_SOFTMAX || job->exemplars;
 }
 
 static struct resnet_spec job_spec(const struct learner_job *job)
@@ -95,13 +104,20 @@ static struct resnet_spec job_spec(const struct learner_job *job)
     return spec;
 }
 
+static void retire_like(struct model *m, const struct model *known)
+{
+    for (int c = 0; c < m->net->spec.classes; c++)
+        if (known->retired[c])
+            model_retire(m, c);
+}
+
 /* What is built on: the active model; in the shared store the last snapshot and what it and those before it own. */
 static int prepare_base(struct learner *l)
 {
     const struct learner_job *job = l->job;
     if (!job->base)
         return 0;
-    if (l->options->store != STORE_SHARED) {
+    if (l->refines || l->options->store != STORE_SHARED) {
         l->base = model_hold(job->base);
         return 0;
     }
@@ -111,9 +127,7 @@ static int prepare_base(struct learner *l)
     if (l->base->step_count != job->base->step_count ||
         l->base->net->spec.classes != job->base->net->spec.classes)
         return ERR_FORMAT;
-    for (int c = 0; c < l->base->net->spec.classes; c++)
-        if (job->base->retired[c])
-            model_retire(l->base, c);
+    retire_like(l->base, job->base);
     return 0;
 }
 
@@ -271,8 +285,9 @@ static int prepare(struct learner *l)
     int err = gang_new(&l->gang, l->options->gang, l->options->nice_level);
     if (!err)
         err = prepare_base(l);
-    if (!err)
-        err = prepare_model(l);
+    if (err || l->refines)
+        return err;
+    err = prepare_model(l);
     if (!err && l->owned)
         err = grow_owned(l);
     if (!err)
@@ -379,6 +394,54 @@ static int prune(struct learner *l)
     return err;
 }
 
+/* ---- in place of training, where no class is new ---- */
+
+/* l->model: the base's twin. */
+static int copy_base(struct learner *l)
+{
+    const struct model *from = l->base;
+    int err = model_new(&l->model, &from->net->spec, from->step_end, from->step_count, l->isa);
+    if (err)
+        return err;
+    struct model *m = l->model;
+    memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
+    model_inherit(m, from);
+    learner_copy_statistics(m, from);
+    m->classifier = from->classifier;
+    m->score_scale = from->score_scale;
+    return 0;
+}
+
+/* l->pruned: the base's snapshot; l->mask, which weights it has. */
+static int load_twin(struct learner *l)
+{
+    int err = snapshot_load_owned(&l->pruned, &l->mask, l->job->snapshot_paths[l->step], l->isa);
+    if (err)
+        return err;
+    size_t count = l->base->net->params.count;
+    if (l->pruned->net->params.count != count || l->pruned->step_count != l->base->step_count)
+        return ERR_FORMAT;
+    for (size_t i = 0; i < count; i++)
+        l->mask[i] = l->mask[i] == MASK_OWNED ? MASK_KEPT : MASK_PRUNED;
+    retire_like(l->pruned, l->base);
+    return 0;
+}
+
+/* Base and snapshot keep their weights to the bit; their statistics take in the new images. */
+static int refine(struct learner *l)
+{
+    int err = copy_base(l);
+    if (!err)
+        err = load_twin(l);
+    if (!err)
+        err = learner_finish_classifier(l, l->model);
+    if (!err)
+        err = learner_finish_classifier(l, l->pruned);
+    if (!err)
+        snapshot_round_prototypes(l->pruned);
+    return err;
+}
+
 /* ---- evaluate, publish ---- */
 
 static int evaluate_model(struct learner *l, struct model *m, struct evaluation *out)
@@ -413,16 +476,25 @@ static int evaluate_both(struct learner *l, struct learner_result *r)
     return err ? err : evaluate_model(l, l->pruned, &r->pruned);
 }
 
+static int save_snapshot(struct learner *l, uint64_t *bytes)
+{
+    const struct learner_job *job = l->job;
+    int bits = l->options->prune_bits;
+    if (l->refines)
+        return snapshot_save_refined(l->pruned, job->snapshot_paths[l->step], job->snapshot_path,
+                                     bytes);
+    if (l->owned)
+        return snapshot_save_shared(l->pruned, l->mask, bits, job->snapshot_paths[l->step - 1],
+                                    job->snapshot_path, bytes);
+    return snapshot_save(l->pruned, l->mask, bits, job->snapshot_path, bytes);
+}
+
 static int publish(struct learner *l, struct learner_result *r)
 {
     enter_phase(l, PHASE_PUBLISH);
     int err = model_save(l->model, l->job->model_path, &r->model_bytes);
     if (!err)
-        err = l->owned ? snapshot_save_shared(l->pruned, l->mask, l->options->prune_bits,
-                                              l->job->snapshot_paths[l->step - 1],
-                                              l->job->snapshot_path, &r->snapshot_bytes)
-                       : snapshot_save(l->pruned, l->mask, l->options->prune_bits,
-                                       l->job->snapshot_path, &r->snapshot_bytes);
+        err = save_snapshot(l, &r->snapshot_bytes);
     if (err)
         return err;
     unlink(l->job->checkpoint_path); /* left behind by a crash it is harmless */
@@ -463,23 +535,28 @@ int learner_run(const struct learner_job *job, struct learner_result *out)
     if (err)
         return err;
     struct learner_result result = {0};
-    bool still = job->options->method == METHOD_FROZEN && job->base;
+    int old_classes = job->base ? job->base->net->spec.classes : 0;
+    bool refines = job->base && job->classes == old_classes;
+    bool still = refines || (job->options->method == METHOD_FROZEN && job->base);
     struct learner l = {
         .job = job,
         .options = job->options,
         .isa = conv_isa_best(),
-        .old_classes = job->base ? job->base->net->spec.classes : 0,
-        .step = job->base ? job->base->step_count : 0,
+        .refines = refines,
+        .old_classes = old_classes,
+        .step = job->base ? job->base->step_count - refines : 0,
         .epochs_dense = still ? 0 : job->options->epochs,
         .epochs_total = still ? 0 : job->options->epochs + job->options->prune_epochs,
         .fingerprint = job_fingerprint(job),
         .reproducible = true,
     };
-    int (*const phases[])(struct learner *) = {prepare, distil, fit_dense, prune};
-    for (size_t i = 0; !err && i < sizeof phases / sizeof *phases; i++) {
+    int (*const learning[])(struct learner *) = {prepare, distil, fit_dense, prune, NULL};
+    int (*const refining[])(struct learner *) = {prepare, refine, NULL};
+    for (int (*const *phase)(struct learner *) = refines ? refining : learning; !err && *phase;
+         phase++) {
         err = learner_commanded(&l);
         if (!err)
-            err = phases[i](&l);
+            err = (*phase)(&l);
     }
     if (!err)
         err = evaluate_both(&l, &result);

@@ -10,6 +10,19 @@
  *   prune     mask, retrain and round a copy, which becomes the snapshot; prototypes
  *   evaluate  confusion matrices of the dense model and of the snapshot
  *   publish   write the model and snapshot files, remove the checkpoint
+ *
+ * Images of known classes may be among those of new ones. They are trained on without a label: the teachers speak of them as
+ * of any image, and to new outputs they are something else; with exemplars softmax classification takes their labels. Their
+ * classes' means and what they bring to the covariance are those of all images, old and new by their number.
+ * Where no class is new, the job refines its base, with none of distil, train and prune:
+ *
+ *          +---------+    +----------+    +---------+
+ *   run -> | prepare | -> | evaluate | -> | publish | -> 0
+ *          +---------+    +----------+    +---------+
+ *   prepare   takes features of the images, and means, covariance and exemplars from them
+ * Step, outputs and all weights are those of the base, to the bit, of its snapshot too, which has means of its own features.
+ * Training would lose the other classes: one class alone has nothing to be told from.
+ *
  * From every phase the command word leads out at once: ERR_CANCELLED or ERR_STOPPED.
  *
  * learner_run blocks for the whole job on the calling thread, which only coordinates. It makes its own gang and frees everything before it returns.
@@ -108,10 +121,12 @@ struct learner_epoch { /* means over the epoch, per image */
 
 struct learner_job {
     const struct learner_options *options;
-    const struct dataset *train; /* labels in [base classes, classes), at least one image of each; then the exemplars */
+    /* Labels in [0, classes), none retired, at least one image of each new class; then the exemplars. */
+    const struct dataset *train;
     int exemplars;               /* the last so many of train: kept images of old classes, of each the best first */
     const struct dataset *test;  /* labels in [0, classes); may hold no image */
-    int classes;                 /* after this increment */
+    int classes;                 /* after this increment; those of the base: it is refined, which has no use but for classifiers
+                                    of means (ERR_INVALID with the head) */
     struct model *base;          /* the active model; NULL for the first step */
     const char *const *snapshot_paths; /* one an earlier step, oldest first; base->step_count of them */
     const char *checkpoint_path, *model_path, *snapshot_path;

@@ -22,6 +22,7 @@ struct learner {
     struct teachers *teachers; /* NULL without distillation */
     float *velocity;           /* (params.count) */
     uint8_t *mask;             /* (params.count); NULL until pruning */
+    bool refines;              /* no class is new: step, weights and classes stay the base's */
     int old_classes, step;     /* classes before this increment; its 0-based number */
     uint64_t fingerprint;
     int *kept, kept_count;     /* images to keep, as in learner_result */
@@ -52,9 +53,11 @@ int learner_commanded(const struct learner *l);
 /* The state after l->epochs_done epochs, `params` being trained. Errors as checkpoint_save. */
 int learner_save_checkpoint(struct learner *l, float *params);
 
-/* Prototypes, covariance and score scale of m, whose parameters are final; of the dense model, the
- * images to keep. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
+/* Prototypes, covariance, image counts and score scale of m, whose parameters are final, and which has the base's where no
+ * class is new; of the dense model, the images to keep. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
 int learner_finish_classifier(struct learner *l, struct model *m);
+/* Prototypes, covariance and image counts of the classes that `from` knows, of the same features. */
+void learner_copy_statistics(struct model *to, const struct model *from);
 /* Scales the head's new rows, where the options ask for it (weight_align). */
 void learner_align_head(const struct learner *l, struct model *m);
 

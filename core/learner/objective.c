@@ -2,6 +2,20 @@
 
 #include "core/nn/loss.h"
 
+/* An image of a known class has no label among the new columns and is left out of them. */
+static double softmax_loss(const struct objective *o, int n, const float *z, const int *labels,
+                           float scale, float *dz)
+{
+    int first = o->exemplars ? 0 : o->old_classes;
+    double loss = 0;
+    for (int i = 0; i < n; i++)
+        if (labels[i] >= first)
+            loss += loss_softmax_labels(1, o->outputs, first, o->classes,
+                                        z + (size_t)i * (size_t)o->outputs, labels + i, scale,
+                                        dz + (size_t)i * (size_t)o->outputs);
+    return loss;
+}
+
 static double class_loss(const struct objective *o, struct train *t, int head, int lo, int hi,
                          const int *labels, float scale)
 {
@@ -14,8 +28,7 @@ static double class_loss(const struct objective *o, struct train *t, int head, i
                                    scale, dz);
         break;
     case LOSS_SOFTMAX:
-        loss = loss_softmax_labels(hi - lo, o->outputs, o->exemplars ? 0 : o->old_classes,
-                                   o->classes, z, labels + lo, scale, dz);
+        loss = softmax_loss(o, hi - lo, z, labels + lo, scale, dz);
         break;
     }
     return loss;

@@ -8,7 +8,9 @@
  *           + feature_weight * (1 - cos(features, features of the model built on))
  * where the sums over teachers may be estimated from some of them (teachers.h).
  *
- * class() looks at the columns of the new classes only (in the softmax form, with exemplars, at all of them); KD(.) at those its teacher teaches. Every term is
+ * class() looks at the columns of the new classes only (in the softmax form, with exemplars, at all of them); KD(.) at those its teacher teaches.
+ * An image of a known class that is no exemplar is distilled like any other, and is no label of an old column: in the sigmoid form
+ * its targets in the new columns are 0, in the softmax form without exemplars class() leaves it out. Every term is
  * summed over its columns and divided by the number of images in the batch, nothing else: so a term weighs the same
  * however many classes there are. (Our reading of the method; see README, "The method".) With head_reserve
  * class() takes in the columns of classes yet to come, and every term is divided by the number of outputs too.

@@ -56,6 +56,12 @@ static int most_channels(const struct param_table *t)
     return most;
 }
 
+void snapshot_round_prototypes(struct model *m)
+{
+    for (size_t i = 0; i < model_file_prototypes(m); i++)
+        m->prototypes[i] = half_round(m->prototypes[i]);
+}
+
 int snapshot_round(struct model *m, const uint8_t *mask, int bits)
 {
     const struct param_table *t = &m->net->params;
@@ -72,8 +78,7 @@ int snapshot_round(struct model *m, const uint8_t *mask, int bits)
         for (size_t i = 0; i < entry->count; i++)
             values[i] = half_round(values[i]);
     }
-    for (size_t i = 0; i < model_file_prototypes(m); i++)
-        m->prototypes[i] = half_round(m->prototypes[i]);
+    snapshot_round_prototypes(m);
     free(scales);
     return 0;
 }
@@ -254,4 +259,41 @@ int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
     struct base base;
     int err = describe_base(base_path, path, &base);
     return err ? err : save(m, mask, bits, path, &base, out_bytes);
+}
+
+static bool is_among(uint32_t id, const struct container_section *sections, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (sections[i].id == id)
+            return true;
+    return false;
+}
+
+int snapshot_save_refined(const struct model *m, const char *of_path, const char *path,
+                          uint64_t *out_bytes)
+{
+    struct model_file_spec spec;
+    struct container_section sections[MODEL_FILE_SECTIONS + 1 + CONTAINER_MAX_SECTIONS];
+    struct container_section old[CONTAINER_MAX_SECTIONS];
+    struct container *c = NULL;
+    size_t folder = base_folder(path), prototypes = model_file_prototypes(m);
+    if (folder != base_folder(of_path) || strncmp(of_path, path, folder) != 0)
+        return ERR_INVALID;
+    uint16_t *halves_of = malloc(prototypes * sizeof *halves_of);
+    int err = halves_of ? model_file_describe(m, &spec, sections) : ERR_NOMEM;
+    if (!err && !take_halves(prototypes, m->prototypes, halves_of))
+        err = ERR_INVALID;
+    if (!err)
+        err = container_read(&c, of_path, CONTAINER_SNAPSHOT);
+    if (!err) {
+        int own = MODEL_FILE_SECTIONS + 1, count = own, old_count = container_sections(c, old);
+        sections[own - 1] = halves(MODEL_FILE_PROTOTYPES, prototypes, halves_of);
+        for (int i = 0; i < old_count; i++)
+            if (!is_among(old[i].id, sections, own))
+                sections[count++] = old[i];
+        err = container_write(path, CONTAINER_SNAPSHOT, sections, count, out_bytes);
+    }
+    container_free(c);
+    free(halves_of);
+    return err;
 }

@@ -49,6 +49,15 @@ int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const ch
 int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
                          const char *base_path, const char *path, uint64_t *out_bytes);
 
+/* The same of prototypes alone. */
+void snapshot_round_prototypes(struct model *m);
+
+/* Writes at `path` the snapshot that stands at `of_path`, in the same folder, with classifier, score scale, covariance, image counts
+ * and prototypes of `m`, which was loaded from it and rounded since. Weights, batch norms and heads are the old file's bytes, and what
+ * that one builds on the new one does. Blocks on the disk. Errors as container_read, ERR_INVALID as snapshot_save, container_write. */
+int snapshot_save_refined(const struct model *m, const char *of_path, const char *path,
+                          uint64_t *out_bytes);
+
 /* Rebuilds the model from the file, and from those it builds on, where they stand beside it; new, one reference. Blocks
  * on the disk. Errors as model_load, of any of the files. */
 int snapshot_load(struct model **out, const char *path, enum conv_isa isa);

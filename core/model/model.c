@@ -35,7 +35,9 @@ static int allocate(struct model *m)
     m->covariance = calloc(COVARIANCE_FLOATS(m->net->feature_count), sizeof *m->covariance);
     m->step_end = calloc((size_t)m->step_count, sizeof *m->step_end);
     m->retired = calloc((size_t)m->net->spec.classes, sizeof *m->retired);
-    bool all = m->params && m->prototypes && m->covariance && m->step_end && m->retired;
+    m->images = calloc((size_t)m->net->spec.classes, sizeof *m->images);
+    bool all = m->params && m->prototypes && m->covariance && m->step_end && m->retired &&
+               m->images;
     return all ? 0 : ERR_NOMEM;
 }
 
@@ -82,6 +84,7 @@ void model_release(struct model *m)
     free(m->prototypes);
     free(m->covariance);
     free(m->retired);
+    free(m->images);
     free(m);
 }
 

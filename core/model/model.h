@@ -29,12 +29,13 @@ struct model {
     enum classifier classifier; /* what scores are computed from */
     float *prototypes;   /* owned; (classes, net->feature_count) means of unit features; always present */
     float *covariance;   /* owned; COVARIANCE_FLOATS(net->feature_count), see m2kd/prototypes.h; always present */
+    uint32_t *images;    /* owned; (classes) training images behind each prototype; 0: not known; always present */
     uint8_t *retired;    /* owned; (classes), 1 = never to be predicted (retire.h); not in files */
     float score_scale;   /* probabilities = softmax(score_scale * scores) */
     _Atomic int references;
 };
 
-/* A model with zeroed parameters, prototypes, covariance and mean, std and score_scale 1, classifier head;
+/* A model with zeroed parameters, prototypes, covariance, image counts and mean, std and score_scale 1, classifier head;
  * one reference. `step_end` is copied.
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,

@@ -12,6 +12,7 @@
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
 #define SECTION_COVARIANCE CONTAINER_ID('C', 'O', 'V', 'A')
+#define SECTION_IMAGES CONTAINER_ID('S', 'E', 'E', 'N')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
@@ -74,6 +75,8 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
     sections[2] = (struct container_section){
         SECTION_COVARIANCE, covariance_floats * sizeof *m->covariance, m->covariance};
+    sections[3] = (struct container_section){
+        SECTION_IMAGES, (uint64_t)net->classes * sizeof *m->images, m->images};
     return 0;
 }
 
@@ -87,6 +90,19 @@ static int restore_floats(const struct container *c, uint32_t section, uint64_t 
     if (!model_file_finite(data, count))
         return ERR_CORRUPT;
     memcpy(out, data, count * sizeof *out);
+    return 0;
+}
+
+/* Files written before there was such a section lack it: then nothing is known. */
+static int restore_images(const struct container *c, struct model *m)
+{
+    size_t bytes = (size_t)m->net->spec.classes * sizeof *m->images;
+    struct container_section s;
+    if (container_find(c, SECTION_IMAGES, &s) != 0)
+        return 0;
+    if (s.size_bytes != bytes)
+        return ERR_FORMAT;
+    memcpy(m->images, s.data, bytes);
     return 0;
 }
 
@@ -144,6 +160,8 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
     if (!err)
         err = restore_floats(c, SECTION_COVARIANCE, COVARIANCE_FLOATS(m->net->feature_count),
                              m->covariance);
+    if (!err)
+        err = restore_images(c, m);
     if (err) {
         model_release(m);
         return err;

@@ -13,7 +13,7 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-enum { MODEL_FILE_SECTIONS = 3 }; /* SPEC, STEP, COVA */
+enum { MODEL_FILE_SECTIONS = 4 }; /* SPEC, STEP, COVA, SEEN */
 
 #define MODEL_FILE_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
 

@@ -16,6 +16,7 @@ void model_retire(struct model *m, int class_index)
 {
     size_t width = (size_t)m->net->feature_count;
     m->retired[class_index] = 1;
+    m->images[class_index] = 0;
     memset(m->prototypes + (size_t)class_index * width, 0, width * sizeof *m->prototypes);
 }
 
@@ -100,6 +101,9 @@ int model_live(struct model **out, struct model *m)
         return err;
     copy_params(m, to);
     copy_rows(m, (size_t)m->net->feature_count, m->prototypes, to->prototypes);
+    for (int c = 0, live = 0; c < classes; c++)
+        if (!m->retired[c])
+            to->images[live++] = m->images[c];
     memcpy(to->covariance, m->covariance,
            COVARIANCE_FLOATS(m->net->feature_count) * sizeof *to->covariance);
     memcpy(to->mean, m->mean, sizeof to->mean);

@@ -13,7 +13,7 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-/* Marks class `class_index` and zeroes its prototype. Before the model is shared. */
+/* Marks class `class_index` and zeroes its prototype and count of images. Before the model is shared. */
 void model_retire(struct model *m, int class_index);
 /* Gives `to` the normalisation of `from` and marks what is retired there, of the classes that both have. */
 void model_inherit(struct model *to, const struct model *from);

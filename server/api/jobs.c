@@ -219,15 +219,18 @@ static int load_old(struct db_txn *t, struct posting *p)
     return err;
 }
 
-static json_t *plan_classes_json(const struct plan *plan)
+/* Classes of the outputs [first, end) that it brings images of. */
+static json_t *plan_classes_json(const struct plan *plan, int first, int end)
 {
     json_t *classes = json_array();
-    for (int i = plan->known; i < plan->classes; i++) {
-        int64_t train, test;
-        forecast_images(plan, i, &train, &test);
-        json_array_append_new(classes, json_pack("{s:s, s:I, s:I}", "name", plan->names[i],
-                                                 "train_images", (json_int_t)train, "test_images",
-                                                 (json_int_t)test));
+    for (int i = first; i < end; i++) {
+        int64_t train = 0, test;
+        if (plan->names[i])
+            forecast_images(plan, i, &train, &test);
+        if (train > 0)
+            json_array_append_new(classes, json_pack("{s:s, s:I, s:I}", "name", plan->names[i],
+                                                     "train_images", (json_int_t)train, "test_images",
+                                                     (json_int_t)test));
     }
     return classes;
 }
@@ -237,11 +240,13 @@ static json_t *plan_json(struct db_txn *t, const struct plan *plan, const char *
                          int64_t queued, json_t *warnings)
 {
     return json_pack(
-        "{s:b, s:o, s:o, s:i, s:o, s:I, s:o, s:o, s:I}", "dry_run", 1, "options",
-        format_stored(options), "base", format_id(plan->parent), "step", plan->step, "classes",
-        plan_classes_json(plan), "train_images", (json_int_t)plan_train_images(plan), "warnings",
-        warnings, "estimated_seconds", format_real(forecast_seconds(t, forecast_passes(plan))),
-        "queue_position", (json_int_t)(queued + 1));
+        "{s:b, s:o, s:o, s:i, s:b, s:o, s:o, s:I, s:o, s:o, s:I}", "dry_run", 1, "options",
+        format_stored(options), "base", format_id(plan->base), "step", plan->step, "trains",
+        (int)!plan->refines, "classes", plan_classes_json(plan, plan->known, plan->classes),
+        "known_classes", plan_classes_json(plan, 0, plan->known), "train_images",
+        (json_int_t)plan_train_images(plan), "warnings", warnings, "estimated_seconds",
+        format_real(forecast_seconds(t, forecast_passes(plan))), "queue_position",
+        (json_int_t)(queued + 1));
 }
 
 /* A job of the plan; or, for dry_run, what it would be. */

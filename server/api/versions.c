@@ -264,7 +264,7 @@ static json_t *discarded_json(const struct discarding *d)
     json_t *names = json_array();
     int64_t test_images = 0;
     for (int i = 0; i < d->class_count; i++) {
-        if (d->classes[i].since_version != d->version.version || d->classes[i].position < 0)
+        if (d->classes[i].position < 0)
             continue;
         json_array_append_new(names, json_string(d->classes[i].name));
         test_images += d->classes[i].test_images;
@@ -326,6 +326,25 @@ static void discarded(void *ctx, int status)
     discarding_free(d);
 }
 
+/* The classes that it knows and no other version does. */
+static int load_own_classes(struct db_txn *t, struct discarding *d)
+{
+    struct class_row *classes;
+    int count, own = 0;
+    int err = classes_of(t, d->version.version, &classes, &count);
+    if (err)
+        return err;
+    for (int i = 0; i < count && !err; i++) {
+        bool elsewhere = false;
+        err = classes_known_beside(t, classes[i].id, d->version.version, &elsewhere);
+        if (!elsewhere)
+            classes[own++] = classes[i];
+    }
+    d->classes = classes;
+    d->class_count = own;
+    return err;
+}
+
 void api_models_delete(struct request *req)
 {
     struct app *app = request_app(req);
@@ -337,7 +356,7 @@ void api_models_delete(struct request *req)
         d->req = req;
         d->app = app;
         d->if_match = request_header(req, "If-Match");
-        err = classes_of(db_reader(app->db), d->version.version, &d->classes, &d->class_count);
+        err = load_own_classes(db_reader(app->db), d);
     }
     if (!err)
         err = db_write(app->db, write_discard, discarded, d);

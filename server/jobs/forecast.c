@@ -44,19 +44,29 @@ static int warn(json_t *warnings, const char *code, json_t *classes, const char 
                                                      detail, "classes", classes));
 }
 
-/* What is wrong with the new classes of a plan. */
+/* What is to be said of the classes of a plan. */
 struct findings {
-    json_t *few, *untested;        /* their names */
-    int64_t most, least;           /* training images of a class */
+    json_t *few, *untested;        /* names: of new ones; of all that images are brought of */
+    json_t *again;                 /* names of known ones */
+    int64_t most, least;           /* training images of a new class */
     const char *largest, *smallest;
 };
 
 static int look(const struct plan *p, struct findings *f)
 {
     int err = 0;
-    for (int i = p->known; i < p->classes; i++) {
-        int64_t train, test;
-        forecast_images(p, i, &train, &test);
+    for (int i = 0; i < p->classes; i++) {
+        int64_t train = 0, test;
+        if (p->names[i])
+            forecast_images(p, i, &train, &test);
+        if (train == 0)
+            continue;
+        if (i < p->known)
+            err |= json_array_append_new(f->again, json_string(p->names[i]));
+        if (i < p->known && test == 0)
+            err |= json_array_append_new(f->untested, json_string(p->names[i]));
+        if (i < p->known)
+            continue;
         if (train < FEW_IMAGES)
             err |= json_array_append_new(f->few, json_string(p->names[i]));
         if (test == 0)
@@ -73,9 +83,14 @@ static int look(const struct plan *p, struct findings *f)
     return err;
 }
 
-static int tell(const struct findings *f, json_t *warnings)
+static int tell(const struct plan *p, const struct findings *f, json_t *warnings)
 {
     int err = 0;
+    if (p->refines)
+        err |= warn(warnings, "not_trained", json_incref(f->again),
+                    "All of these classes are known: the network stays as it is, options of training "
+                    "have no effect, and the images move the classes' means and the covariance alone. "
+                    "The new version takes the place of version %" PRId64 ".", p->base);
     if (json_array_size(f->few) > 0)
         err |= warn(warnings, "few_images", json_incref(f->few),
                     "Of these classes there are fewer than %d training images: they will hardly be "
@@ -95,14 +110,15 @@ static int tell(const struct findings *f, json_t *warnings)
 
 json_t *forecast_warnings(const struct plan *p)
 {
-    struct findings f = {.few = json_array(), .untested = json_array()};
+    struct findings f = {.few = json_array(), .untested = json_array(), .again = json_array()};
     json_t *warnings = json_array();
-    if (!warnings || look(p, &f) || tell(&f, warnings)) {
+    if (!warnings || look(p, &f) || tell(p, &f, warnings)) {
         json_decref(warnings);
         warnings = NULL;
     }
     json_decref(f.few);
     json_decref(f.untested);
+    json_decref(f.again);
     return warnings;
 }
 
@@ -111,7 +127,7 @@ json_t *forecast_warnings(const struct plan *p)
 int64_t forecast_passes(const struct plan *p)
 {
     const struct learner_options *o = &p->options.learner;
-    return plan_train_images(p) * (o->epochs + o->prune_epochs);
+    return plan_train_images(p) * (p->refines ? 1 : o->epochs + o->prune_epochs);
 }
 
 double forecast_seconds(struct db_txn *t, int64_t image_passes)

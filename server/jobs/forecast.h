@@ -16,7 +16,7 @@ enum { FEW_IMAGES = 20, IMBALANCE = 10 };
 /* Training and test images of class `index` of a plan made for POST. */
 void forecast_images(const struct plan *p, int index, int64_t *train, int64_t *test);
 
-/* JSON array of {code, detail, classes}: few_images, imbalanced, no_test_images; of a plan made for
+/* JSON array of {code, detail, classes}: not_trained, few_images, imbalanced, no_test_images; of a plan made for
  * POST. New reference; NULL: no memory. */
 json_t *forecast_warnings(const struct plan *p);
 
@@ -24,7 +24,7 @@ json_t *forecast_warnings(const struct plan *p);
  * where there is none. */
 double forecast_seconds(struct db_txn *t, int64_t image_passes);
 
-/* Of a job: its images, times its epochs. */
+/* Of a job: its images, times its epochs; one pass where it trains nothing. */
 int64_t forecast_passes(const struct plan *p);
 
 /* When a queued job is to start: milliseconds since 1970 after the running one and the queued ones

@@ -18,7 +18,7 @@ void plan_release(struct plan *p)
     for (int i = 0; i < p->classes; i++)
         free(p->names[i]);
     free(p->names);
-    free(p->ancestors);
+    free(p->chain);
     free(p->renames);
     *p = (struct plan){0};
 }
@@ -70,14 +70,15 @@ static int load_base(struct db_txn *t, struct plan *p)
         goto out;
     p->known = p->classes;
     p->step = chain_count + 1;
-    p->parent = chain_count ? chain[chain_count - 1].version : 0;
-    p->ancestors = calloc((size_t)chain_count + 1, sizeof *p->ancestors);
-    if (!p->ancestors) {
+    p->base = p->parent = chain_count ? chain[chain_count - 1].version : 0;
+    p->chain_count = chain_count;
+    p->chain = calloc((size_t)chain_count + 1, sizeof *p->chain);
+    if (!p->chain) {
         err = ERR_NOMEM;
         goto out;
     }
     for (int i = 0; i < chain_count; i++)
-        p->ancestors[i] = chain[i].version;
+        p->chain[i] = chain[i].version;
 out:
     free(classes);
     free(chain);
@@ -103,18 +104,12 @@ static int check_batch(const struct batch *b, struct refusal *why)
     return 0;
 }
 
-/* Every class with training images must be new: to the model and to the jobs before this one. */
+/* A class with training images is known, or new to the jobs before this one too. */
 static int add_class(struct db_txn *t, struct plan *p, const char *label, struct refusal *why)
 {
     int64_t other;
-    int found = plan_class(p, label);
-    if (found >= p->known)
-        return 0; /* two batches of this job bring it */
-    if (found >= 0)
-        return refuse(why, 409, "known_class",
-                      "Class '%s' is known already. More data for a known class is not supported "
-                      "yet: leave it out of the batch.",
-                      label);
+    if (plan_class(p, label) >= 0)
+        return 0; /* known, or brought by another batch of this job */
     int err = jobs_find_class(t, label, p->job, &other);
     if (err == 0)
         return refuse(why, 409, "class_in_queue",
@@ -134,6 +129,12 @@ static int add_classes(struct db_txn *t, struct plan *p, struct refusal *why)
                 err = add_class(t, p, b->classes[c].label, why);
         if (err)
             return err;
+    }
+    if (p->classes == p->known) {
+        p->refines = true;
+        p->step--;
+        p->parent = p->step > 1 ? p->chain[p->step - 2] : 0;
+        return 0;
     }
     if (p->classes > RESNET_MAX_CLASSES || p->step > MODEL_MAX_STEPS)
         return refuse(why, 422, "model_full", "A model holds at most %d classes in %d steps.",
@@ -158,15 +159,31 @@ static int check_capacity(const struct version *parent, const struct job_options
                   100 * parent->sparsity, (long long)parent->version, 100 * STORE_FREE_MIN);
 }
 
+/* A refined version keeps weights and snapshot of its base, `fixed` being what that one was made by. */
+static int check_refinement(struct plan *p, const struct job_options *fixed, struct refusal *why)
+{
+    struct learner_options *o = &p->options.learner;
+    if (!p->options.classifier_given)
+        o->classifier = fixed->learner.classifier;
+    o->method = fixed->learner.method;
+    o->store = fixed->learner.store;
+    if (o->classifier != CLASSIFIER_HEAD)
+        return 0;
+    return refuse(why, 422, "head_needs_new_classes",
+                  "Every class of these batches is known. Such a job trains nothing and brings their "
+                  "means up to date, which classifier=head does not use. Say "
+                  "classifier=discriminant, or bring them beside new classes.");
+}
+
 /* Depth and input belong to the first job: the active version's job says what they are now. */
 static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *why)
 {
     struct version active;
     struct job first;
     struct job_options fixed, *o = &p->options;
-    if (p->parent == 0)
+    if (p->base == 0)
         return 0;
-    int err = versions_get(t, p->parent, &active);
+    int err = versions_get(t, p->base, &active);
     if (!err)
         err = jobs_get(t, active.job, &first);
     if (err)
@@ -174,7 +191,7 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
     err = job_options_load(&fixed, first.options);
     job_release(&first);
     if (!err)
-        err = check_capacity(&active, o, why);
+        err = p->refines ? check_refinement(p, &fixed, why) : check_capacity(&active, o, why);
     if (err)
         return err;
     bool same_input = o->channels == fixed.channels && o->height == fixed.height &&
@@ -278,7 +295,7 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
     if (!err)
         err = check_precision(&p.options, why);
     if (!err)
-        err = jobs_set_base(t, id, p.parent);
+        err = jobs_set_base(t, id, p.base);
     job_release(&job);
     if (err) {
         plan_release(&p);

@@ -25,11 +25,14 @@ struct plan {
     int test_count;
     char **names;             /* owned, each too; classes by output index, the new ones last; NULL: retired */
     int known, classes;       /* before and after this job */
-    int64_t version, parent;  /* to be published, and what it builds on (0: nothing) */
+    int64_t version, base;    /* to be published, and what it builds on (0: nothing) */
+    int64_t parent;           /* that; but where no class is new, which is no step, the base's */
+    bool refines;             /* that: the network is not trained, and the version takes its base's place */
     int step;                 /* from 1 */
     struct rename *renames;   /* owned; all there were (only when it starts) */
     int rename_count;
-    int64_t *ancestors;       /* owned; versions of the step-1 earlier steps, oldest first */
+    int64_t *chain;           /* owned; versions up to the base, oldest first; the first step-1 are those of earlier steps */
+    int chain_count;
 };
 
 /* For POST: names as given, options parsed over the defaults. ERR_INVALID fills *why; other errors

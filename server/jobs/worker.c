@@ -208,24 +208,24 @@ static int load_base(struct worker *w)
     char path[PATH_BYTES];
     const struct plan *p = &w->plan;
     const char *dir = w->app->config.data_dir;
-    int err = version_load(&w->base, dir, p->parent, w->app->isa, NULL);
+    int err = version_load(&w->base, dir, p->base, w->app->isa, NULL);
     if (!err)
         err = retire_unnamed(w->base, (const char *const *)p->names, p->known);
     if (err)
         return refuse(&w->why, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
                       " and snapshots/%" PRId64 " of the data directory from a backup.",
-                      p->parent, err_str(err), p->parent, p->parent);
-    w->snapshot_paths = calloc((size_t)p->step, sizeof *w->snapshot_paths);
+                      p->base, err_str(err), p->base, p->base);
+    w->snapshot_paths = calloc((size_t)p->chain_count, sizeof *w->snapshot_paths);
     if (!w->snapshot_paths)
         return ERR_NOMEM;
-    for (int i = 0; i < p->step - 1; i++) {
-        data_path_number(path, sizeof path, dir, "snapshots", p->ancestors[i]);
+    for (int i = 0; i < p->chain_count; i++) {
+        data_path_number(path, sizeof path, dir, "snapshots", p->chain[i]);
         if (access(path, R_OK) != 0)
             return refuse(&w->why, 500, "snapshot_missing",
                           "The snapshot of version %" PRId64 " is missing. Restore "
                           "snapshots/%" PRId64 " of the data directory from a backup.",
-                          p->ancestors[i], p->ancestors[i]);
+                          p->chain[i], p->chain[i]);
         w->snapshot_paths[i] = strdup(path);
         if (!w->snapshot_paths[i])
             return ERR_NOMEM;
@@ -250,7 +250,7 @@ static int prepare(struct worker *w)
     data_path_number(w->exemplars_path, PATH_BYTES, dir, "exemplars", w->plan.version);
 
     err = check_disk(w);
-    if (!err && w->plan.parent)
+    if (!err && w->plan.base)
         err = load_base(w);
     if (!err)
         err = data_choose_input(&source, &w->options, &w->why);
@@ -286,8 +286,7 @@ static int learn(struct worker *w)
     return learner_run(&job, &w->result);
 }
 
-/* The counts of the earlier steps under the active version and under the new one, by step. Both are
- * of the steps' classes as the active version knows them. */
+/* Counts of the steps the active version knows, and of their classes as it knows them, under it and under the new one. */
 static int count_steps(struct db_txn *t, const struct worker *w, struct gate_step *steps)
 {
     const struct evaluation *after = &w->result.dense;
@@ -297,7 +296,7 @@ static int count_steps(struct db_txn *t, const struct worker *w, struct gate_ste
     int err = classes_of(t, 0, &classes, &class_count);
     if (!err)
         err = evaluations_active(t, &before, &score_count);
-    for (int i = 0; i < w->plan.step - 1; i++)
+    for (int i = 0; i < w->plan.chain_count; i++)
         steps[i].gone = true;
     for (int c = 0; c < class_count && !err; c++) {
         struct gate_step *s = &steps[classes[c].step - 1];
@@ -318,7 +317,7 @@ static int count_steps(struct db_txn *t, const struct worker *w, struct gate_ste
 /* May the new version take over, and the gate's words for it (owned by the caller). */
 static int ask_gate(struct db_txn *t, const struct worker *w, bool *passes, char **words)
 {
-    int count = w->plan.step - 1;
+    int count = w->plan.chain_count;
     struct gate_step *steps = calloc((size_t)count + 1, sizeof *steps);
     int err = steps ? 0 : ERR_NOMEM;
     if (!err && count > 0)
@@ -346,7 +345,7 @@ static int write_publication(struct db_txn *t, void *ctx)
     if (err && err != ERR_MISSING)
         return err;
     /* After a step back meanwhile it is kept, but does not take over. */
-    w->published = p->parent == (err ? 0 : active.version);
+    w->published = p->base == (err ? 0 : active.version);
     bool passes = true;
     char *gate = NULL;
     if (w->published) {
@@ -358,6 +357,7 @@ static int write_publication(struct db_txn *t, void *ctx)
     struct version v = {
         .version = p->version,
         .parent = p->parent,
+        .refines = p->refines ? p->base : 0,
         .job = w->job,
         .step = p->step,
         .active = w->published,
@@ -387,10 +387,10 @@ static void delete_what_is_done(const struct worker *w)
     for (int i = 0; i < w->plan.train_count; i++)
         data_delete_training(dir, &w->plan.train[i]);
     for (int i = 0; i < w->plan.step - 1; i++) {
-        data_path_number(path, sizeof path, dir, "models", w->plan.ancestors[i]);
+        data_path_number(path, sizeof path, dir, "models", w->plan.chain[i]);
         if (unlink(path) != 0 && errno != ENOENT)
             log_warning("models/%" PRId64 " could not be deleted now; the next start tries again",
-                        w->plan.ancestors[i]);
+                        w->plan.chain[i]);
     }
 }
 
@@ -566,7 +566,7 @@ int worker_start(struct worker **out, struct app *app, int64_t id,
 
 void worker_free(struct worker *w)
 {
-    for (int i = 0; w->snapshot_paths && i < w->plan.step; i++)
+    for (int i = 0; w->snapshot_paths && i < w->plan.chain_count; i++)
         free(w->snapshot_paths[i]);
     free(w->snapshot_paths);
     learner_result_release(&w->result);

@@ -29,9 +29,9 @@ int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *c
     void *list;
     int err = sql_read_rows(
         t,
-        "WITH RECURSIVE chain (v, p) AS (SELECT version, parent FROM versions "
+        "WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines FROM versions "
         "WHERE version = ?1 OR (?1 = 0 AND active = 1) "
-        "UNION ALL SELECT version, parent FROM versions JOIN chain ON version = p) "
+        "UNION SELECT version, parent, refines FROM versions JOIN chain ON version IN (p, r)) "
         "SELECT class, name, since_version, step, "
         "(SELECT coalesce(sum(test_count), 0) FROM batch_classes "
         "WHERE label = name AND retired_ms IS NULL), id, retired_ms "
@@ -78,9 +78,12 @@ int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
     sqlite3_stmt *s;
     batch[0] = '\0';
     int err = sql_get_int(t, version,
-                          "SELECT since_version FROM classes JOIN versions "
-                          "ON version = since_version WHERE name = ?1 AND retired_ms IS NULL "
-                          "AND discarded_ms IS NULL ORDER BY since_version LIMIT 1",
+                          "WITH RECURSIVE knowing (v, since) AS (SELECT since_version, "
+                          "since_version FROM classes WHERE name = ?1 AND retired_ms IS NULL "
+                          "UNION SELECT version, since FROM versions "
+                          "JOIN knowing ON v IN (parent, refines)) "
+                          "SELECT since FROM knowing JOIN versions ON version = v "
+                          "WHERE discarded_ms IS NULL ORDER BY since LIMIT 1",
                           SQL(sql_text(name)));
     if (err != ERR_MISSING)
         return err;
@@ -98,6 +101,22 @@ int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
         sql_column_text(s, 0, batch, BATCH_NAME_BYTES);
     sqlite3_finalize(s);
     return err > 0 ? 0 : err < 0 ? err : ERR_MISSING;
+}
+
+int classes_known_beside(struct db_txn *t, int64_t id, int64_t version, bool *known)
+{
+    int64_t count;
+    int err = sql_get_int(t, &count,
+                          "WITH RECURSIVE knowing (v) AS ("
+                          "SELECT since_version FROM classes WHERE id = ?1 "
+                          "UNION SELECT version FROM versions "
+                          "JOIN knowing ON v IN (parent, refines)) "
+                          "SELECT count(*) FROM knowing JOIN versions ON version = v "
+                          "WHERE discarded_ms IS NULL AND version <> ?2",
+                          SQL(sql_int(id), sql_int(version)));
+    if (!err)
+        *known = count > 0;
+    return err;
 }
 
 static void read_rename(sqlite3_stmt *s, void *element)
@@ -140,7 +159,8 @@ int classes_to_erase(struct db_txn *t, struct class_file **out, int *count)
                             "WITH RECURSIVE known (v, c) AS ("
                             "SELECT since_version, class FROM classes "
                             "WHERE retired_ms IS NOT NULL AND erased = 0 "
-                            "UNION SELECT version, c FROM versions JOIN known ON parent = v) "
+                            "UNION SELECT version, c FROM versions "
+                            "JOIN known ON v IN (parent, refines)) "
                             "SELECT v, c FROM known JOIN versions ON version = v "
                             "WHERE discarded_ms IS NULL ORDER BY v, c",
                             SQL_NONE, sizeof **out, read_file, &list, count);
@@ -216,7 +236,7 @@ int classes_rename(struct db_txn *t, const char *old, const char *new)
 #define KNOWING                                                                                    \
     "WITH RECURSIVE knowing (v, c) AS (SELECT since_version, class FROM classes "                  \
     "WHERE name = ?1 AND retired_ms IS NULL "                                                      \
-    "UNION SELECT version, c FROM versions JOIN knowing ON parent = v) "
+    "UNION SELECT version, c FROM versions JOIN knowing ON v IN (parent, refines)) "
 
 /* Over all classes that are left; NULL: none was measured. */
 #define MEASURED(of_snapshot)                                                                      \

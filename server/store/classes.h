@@ -1,7 +1,8 @@
 /*
  * classes.h - rows of the classes: what they are called, and which are retired.
  *
- * A class is known by its output index within the chain of versions from the one that learned it on (versions.h). Its
+ * A class is known by its output index within the chain of versions from the one that learned it on, and in those that refine one of
+ * them (versions.h). Its
  * name is what strangers know it by, and the same on every branch: rename and retire change all rows of that name.
  * A retired class keeps its row and its index, and its name is free again. What pack files call a class stands in
  * batch_classes.stored; what exemplar files call it, in the renames since.
@@ -55,6 +56,9 @@ int classes_find(struct db_txn *t, const char *name, struct class_row *out);
  * it (*batch). ERR_MISSING: nobody. */
 int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
                        char batch[BATCH_NAME_BYTES]);
+
+/* Whether another version than `version` that was not discarded knows the class of this id. */
+int classes_known_beside(struct db_txn *t, int64_t id, int64_t version, bool *known);
 
 /* Every rename, oldest first. */
 int renames_list(struct db_txn *t, struct rename **out, int *count);

@@ -229,8 +229,16 @@ int jobs_position(struct db_txn *t, int64_t id, int64_t *position)
 int jobs_queued_passes(struct db_txn *t, int64_t id, int64_t *passes)
 {
     return sql_get_int(t, passes,
-                       "SELECT coalesce(sum(b.train_count * (json_extract(j.options, '$.epochs') + "
-                       "json_extract(j.options, '$.prune.epochs'))), 0) FROM jobs j "
+                       "WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines "
+                       "FROM versions WHERE active = 1 UNION SELECT version, parent, refines "
+                       "FROM versions JOIN chain ON version IN (p, r)) "
+                       "SELECT coalesce(sum(b.train_count * CASE WHEN EXISTS ("
+                       "SELECT 1 FROM job_batches o JOIN batch_classes c ON c.batch = o.batch "
+                       "WHERE o.job = j.id AND c.train_count > 0 AND c.label NOT IN ("
+                       "SELECT name FROM classes WHERE retired_ms IS NULL "
+                       "AND since_version IN (SELECT v FROM chain))) "
+                       "THEN json_extract(j.options, '$.epochs') + "
+                       "json_extract(j.options, '$.prune.epochs') ELSE 1 END), 0) FROM jobs j "
                        "JOIN job_batches jb ON jb.job = j.id JOIN batches b ON b.id = jb.batch "
                        "WHERE j.state = 'queued' AND j.id < ?1",
                        SQL(sql_int(id)));
@@ -252,14 +260,14 @@ int jobs_last_speed(struct db_txn *t, double *images_per_second)
     return got > 0 ? 0 : got == 0 ? ERR_MISSING : got;
 }
 
-int jobs_find_class(struct db_txn *t, const char *label, int64_t except, int64_t *id)
+int jobs_find_class(struct db_txn *t, const char *label, int64_t before, int64_t *id)
 {
     return sql_get_int(t, id,
                        "SELECT j.id FROM jobs j JOIN job_batches jb ON jb.job = j.id "
                        "JOIN batch_classes c ON c.batch = jb.batch "
-                       "WHERE j.state IN ('queued', 'running', 'cancelling') AND j.id <> ?2 "
+                       "WHERE j.state IN ('queued', 'running', 'cancelling') AND (?2 = 0 OR j.id < ?2) "
                        "AND c.label = ?1 AND c.train_count > 0 ORDER BY j.id LIMIT 1",
-                       SQL(sql_text(label), sql_int(except)));
+                       SQL(sql_text(label), sql_int(before)));
 }
 
 int jobs_epochs(struct db_txn *t, int64_t id, int *count)

@@ -78,9 +78,8 @@ int jobs_position(struct db_txn *t, int64_t id, int64_t *position);
 int jobs_queued_passes(struct db_txn *t, int64_t id, int64_t *passes);
 /* Images a second of the newest job that succeeded with a speed; ERR_MISSING when there is none. */
 int jobs_last_speed(struct db_txn *t, double *images_per_second);
-/* The open job other than `except` (0 = none excepted) that trains on class `label`; ERR_MISSING
- * when there is none. */
-int jobs_find_class(struct db_txn *t, const char *label, int64_t except, int64_t *id);
+/* The open job before job `before` (0: any) that trains on class `label`; ERR_MISSING when there is none. */
+int jobs_find_class(struct db_txn *t, const char *label, int64_t before, int64_t *id);
 /* Epochs whose figures are durable. */
 int jobs_epochs(struct db_txn *t, int64_t id, int *count);
 /* The curve, by epoch; *out is an array to free. Unmeasured figures are NaN. */

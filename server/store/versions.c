@@ -12,7 +12,8 @@
     "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds, "          \
     "published, dense_kept, " from_snapshot ", (SELECT count(*) FROM versions c "                  \
     "WHERE c.parent = versions.version AND c.discarded_ms IS NULL), "                              \
-    "(SELECT json_extract(options, '$.store') FROM jobs WHERE id = job) IS 'shared' FROM versions "
+    "(SELECT json_extract(options, '$.store') FROM jobs WHERE id = job) IS 'shared', refines "     \
+    "FROM versions "
 #define COLUMNS SELECT("from_snapshot")
 
 /* ?1 (0: the active version) and its ancestors: version v with parent p served from its snapshot (s)
@@ -47,6 +48,7 @@ static void read_version(sqlite3_stmt *s, void *element)
         .from_snapshot = sqlite3_column_int(s, 16) != 0,
         .children = sqlite3_column_int(s, 17),
         .shared = sqlite3_column_int(s, 18) != 0,
+        .refines = sqlite3_column_int64(s, 19),
     };
 }
 
@@ -194,20 +196,24 @@ static int deactivate(struct db_txn *t)
     return sql_run(t, "UPDATE versions SET active = 0 WHERE active = 1", SQL_NONE);
 }
 
+/* Whether the parent served from its snapshot when it was built on: now, or when the version was made that this one refines. */
 static int insert_row(struct db_txn *t, const struct version *v)
 {
     return sql_run(t,
                    "INSERT INTO versions (version, parent, job, step, active, classes, "
                    "model_bytes, snapshot_bytes, dense_bytes, sparsity, accuracy_dense, "
-                   "accuracy_pruned, created_ms, train_seconds, published, parent_from_snapshot) "
-                   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?5, "
-                   "coalesce((SELECT from_snapshot FROM versions WHERE version = ?2), 0))",
+                   "accuracy_pruned, created_ms, train_seconds, published, refines, "
+                   "parent_from_snapshot) "
+                   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?5, ?15, "
+                   "coalesce((SELECT parent_from_snapshot FROM versions WHERE version = ?15), "
+                   "(SELECT from_snapshot FROM versions WHERE version = ?2), 0))",
                    SQL(sql_int(v->version), sql_int_or_null(v->parent), sql_int(v->job),
                        sql_int(v->step), sql_int(v->active), sql_int(v->classes),
                        sql_int(v->model_bytes), sql_int(v->snapshot_bytes),
                        sql_int(v->dense_bytes), sql_real(v->sparsity),
                        sql_real(v->accuracy_dense), sql_real(v->accuracy_pruned),
-                       sql_int(v->created_ms), sql_real(v->train_seconds)));
+                       sql_int(v->created_ms), sql_real(v->train_seconds),
+                       sql_int_or_null(v->refines)));
 }
 
 /* A class's row of the confusion matrix, and its score. */

@@ -1,7 +1,8 @@
 /*
  * versions.h - rows of the versions, and what was measured on them.
  *
- * Versions form a tree: each builds on its parent, one is active. Classes belong to the chain from a
+ * Versions form a tree: each builds on its parent, one is active. A version that refines another one, with more images of the classes it
+ * knows, stands beside it: a child of the same parent, the same step, with no class of its own. Classes belong to the chain from a
  * version up to the first; two branches may use the same output indices and names. A discarded
  * version keeps its row, for its job and its number, and is missing for every function here.
  *
@@ -20,6 +21,7 @@
 
 struct version {
     int64_t version, parent; /* parent 0: the first step */
+    int64_t refines;         /* of the same parent and step; 0: it is a step of its own */
     int64_t job;
     int step;                /* from 1 */
     bool active;
@@ -74,7 +76,7 @@ int confusion_list(struct db_txn *t, int64_t version, bool pruned, struct confus
 
 /* ---- writing ---- */
 
-/* The version, its classes first .. v->classes-1 called names[first ..], and what was measured on
+/* The version, its classes first .. v->classes-1, none where it refines another one, called names[first ..], and what was measured on
  * the dense model and on the snapshot. An active one takes over from the active one before it, and
  * its ancestors' dense models are not kept any longer: the caller deletes the files. */
 int versions_insert(struct db_txn *t, const struct version *v, const char *const *names, int first,

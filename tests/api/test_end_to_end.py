@@ -216,15 +216,6 @@ def test_option_is_refused(api, options, code, said):
     assert api.get("/api/v1/jobs").json()["jobs"] == []
 
 
-def test_known_class_is_refused(api):
-    upload_step(api, "one", FIRST)
-    api.learn("one", **{**TINY, "epochs": 1})
-    api.upload("more", images.tar(["grey", "red"], range(5000, 5010)))
-    reply = api.post("/api/v1/jobs", json={"batches": ["more"]})
-    assert "red" in api.refused(reply, 409, "known_class")
-    assert api.get("/api/v1/batches/more").json()["state"] == "ready"
-
-
 def test_softmax_needs_two_classes(api):
     api.upload("one", images.tar(["red"], TRAIN))
     reply = api.post("/api/v1/jobs", json={"batches": ["one"], "options": {**TINY, "loss": "softmax"}})

@@ -31,6 +31,8 @@ static struct model *make(void)
         m->prototypes[i] = 0.01f * (float)i;
     for (int i = 0; i < 64 * 65 / 2; i++)
         m->covariance[i] = 0.02f * (float)i;
+    for (int c = 0; c < 5; c++)
+        m->images[c] = UINT32_MAX - (uint32_t)c;
     for (int c = 0; c < 3; c++) {
         m->mean[c] = 0.1f * (float)c;
         m->std[c] = 0.2f + (float)c;
@@ -102,6 +104,7 @@ static void test_file_round_trip(void **state)
     assert_memory_equal(n->params, m->params, model_dense_bytes(m));
     assert_memory_equal(n->prototypes, m->prototypes, 5 * 64 * sizeof(float));
     assert_memory_equal(n->covariance, m->covariance, 64 * 65 / 2 * sizeof(float));
+    assert_memory_equal(n->images, m->images, 5 * sizeof *m->images);
     assert_memory_equal(n->mean, m->mean, 3 * sizeof(float));
     assert_memory_equal(n->std, m->std, 3 * sizeof(float));
     assert_int_equal(n->step_count, 2);
@@ -203,6 +206,33 @@ static void test_load_refuses_forged_sections(void **state)
     assert_int_equal(load_forged(PARM, 0, NULL), ERR_FORMAT);
 }
 
+/* Files written before there was a section of image counts have none. */
+static void test_image_counts_may_be_missing(void **state)
+{
+    (void)state;
+    static const uint32_t none[5], counts[6] = {1, 2, 3, 4, 5, 6};
+    const uint32_t SEEN = CONTAINER_ID('S', 'E', 'E', 'N');
+    struct container_section all[CONTAINER_MAX_SECTIONS];
+    struct container *c;
+    struct model *m = make(), *n;
+    assert_int_equal(model_save(m, path, NULL), 0);
+    model_release(m);
+    assert_int_equal(container_read(&c, path, CONTAINER_MODEL), 0);
+    int count = container_sections(c, all), at = 0;
+    while (at < count && all[at].id != SEEN)
+        at++;
+    assert_true(at < count);
+    all[at] = (struct container_section){SEEN, 6 * sizeof *counts, counts};
+    assert_int_equal(container_write(path, CONTAINER_MODEL, all, count, NULL), 0);
+    assert_int_equal(model_load(&n, path, CONV_ISA_BASELINE), ERR_FORMAT);
+    all[at] = all[count - 1];
+    assert_int_equal(container_write(path, CONTAINER_MODEL, all, count - 1, NULL), 0);
+    container_free(c);
+    assert_int_equal(model_load(&n, path, CONV_ISA_BASELINE), 0);
+    assert_memory_equal(n->images, none, sizeof none);
+    model_release(n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_save_refuses_what_load_would),
         cmocka_unit_test(test_load_refuses_forged_sections),
+        cmocka_unit_test(test_image_counts_may_be_missing),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }

@@ -130,6 +130,30 @@ static void test_softmax_takes_old_classes_in(void **state)
     }
 }
 
+/* An image of a known class, without exemplars: none of the new ones in the sigmoid form, left out of the softmax. */
+static void test_known_class_is_no_label(void **state)
+{
+    struct bench *b = *state;
+    struct objective_sums sums = {0};
+    b->labels[1] = 0;
+    objective_slice(&b->objective, b->train, 0, N, N, b->labels, &sums);
+    assert_true(fabs(sums.loss_class - plain_sigmoid(b, 0)) < 1e-5);
+    assert_int_equal(sums.count_new, N - 1);
+    sums = (struct objective_sums){0};
+    b->options.loss = LOSS_SOFTMAX;
+    for (int i = 0; i < N; i++)
+        memset(train_dlogits(b->train, 0, i), 0, OUTPUTS * sizeof(float));
+    objective_slice(&b->objective, b->train, 0, N, N, b->labels, &sums);
+    double expected = 0;
+    for (int i = 0; i < N; i += 2)
+        expected += log(exp((double)logit(0, i, 2)) + exp((double)logit(0, i, 3))) -
+                    (double)logit(0, i, b->labels[i]);
+    assert_true(fabs(sums.loss_class - expected) < 1e-5);
+    for (int c = 0; c < OUTPUTS; c++)
+        assert_true(train_dlogits(b->train, 0, 1)[c] == 0);
+    assert_true(train_dlogits(b->train, 0, 0)[2] != 0);
+}
+
 /* The taps' classification counts aux_weight, each a sum over its columns and a mean over images. */
 static void test_taps_weigh_as_said(void **state)
 {
@@ -151,6 +175,7 @@ int main(void)
         TEST(test_reserve_is_a_mean_over_all_outputs),
         TEST(test_reserve_is_never_the_answer),
         TEST(test_softmax_takes_old_classes_in),
+        TEST(test_known_class_is_no_label),
         TEST(test_taps_weigh_as_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,8 @@ static struct model *make(enum classifier classifier)
     resnet_initialise(m->net, 7, m->params);
     for (int i = 0; i < CLASSES * WIDTH; i++)
         m->prototypes[i] = (float)((i * 37) % 101) / 101;
+    for (uint32_t c = 0; c < CLASSES; c++)
+        m->images[c] = 10 + c;
     m->classifier = classifier;
     m->score_scale = 3;
     return m;
@@ -94,6 +96,7 @@ static void test_what_is_left(void **state)
     assert_memory_equal(live->prototypes, m->prototypes + WIDTH, WIDTH * sizeof(float));
     assert_memory_equal(live->prototypes + WIDTH, m->prototypes + 3 * WIDTH,
                         2 * WIDTH * sizeof(float));
+    assert_true(live->images[0] == 11 && live->images[2] == 14 && m->images[2] == 0);
     model_release(live);
     for (int c = 0; c < CLASSES; c++)
         model_retire(m, c);

@@ -46,6 +46,8 @@ static void make(struct fixture *f, float keep, int bits)
         f->m->prototypes[i] = 0.003f * (float)(i % 91);
     for (int i = 0; i < 64 * 65 / 2; i++)
         f->m->covariance[i] = 0.004f * (float)(i % 89);
+    for (uint32_t c = 0; c < 4; c++)
+        f->m->images[c] = 500 * c;
     f->m->mean[1] = 0.4f;
     f->m->std[2] = 0.3f;
     f->m->score_scale = 9.0f;
@@ -135,6 +137,7 @@ static void test_round_trip_bit_for_bit(void **state)
         assert_memory_equal(n->params, f.m->params, model_dense_bytes(f.m));
         assert_memory_equal(n->prototypes, f.m->prototypes, 4 * 64 * sizeof(float));
         assert_memory_equal(n->covariance, f.m->covariance, 64 * 65 / 2 * sizeof(float));
+        assert_memory_equal(n->images, f.m->images, 4 * sizeof *n->images);
         assert_memory_equal(n->mean, f.m->mean, 3 * sizeof(float));
         assert_memory_equal(n->std, f.m->std, 3 * sizeof(float));
         assert_memory_equal(n->step_end, steps, sizeof steps);

@@ -126,20 +126,17 @@ static void test_classes_refused(void **state)
 {
     struct store *s = *state;
     learn_first(s);
-    add_batch(s, "again", "cat", "emu", 3, 0);
     add_batch(s, "fox-1", "fox", "gnu", 3, 0);
     add_batch(s, "fox-2", "fox", "owl", 3, 0);
     struct posting p = posting("pets", NULL);
     refused(s, &p, 409, "batch_consumed");
-    p = posting("again", NULL);
-    refused(s, &p, 409, "known_class");
-    assert_non_null(strstr(p.why.detail, "'cat'"));
     p = posting("fox-1", NULL);
     accepted(s, &p);
     assert_int_equal(p.plan.known, 2);
     assert_int_equal(p.plan.step, 2);
     assert_int_equal(p.plan.parent, 1);
-    assert_int_equal(p.plan.ancestors[0], 1);
+    assert_int_equal(p.plan.base, 1);
+    assert_int_equal(p.plan.chain[0], 1);
     assert_int_equal(p.plan.version, 2);
     assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
     plan_release(&p.plan);
@@ -147,7 +144,42 @@ static void test_classes_refused(void **state)
     refused(s, &p, 409, "class_in_queue");
 }
 
-/* Test images of a known class are welcome; only training on it is refused. */
+/* More images of a known class beside a new one are a step like any other; alone they refine the version there is, in its place. */
+static void test_more_of_known_classes(void **state)
+{
+    struct store *s = *state;
+    learn_first(s);
+    add_batch(s, "both", "cat", "emu", 3, 0);
+    add_batch(s, "again", "dog", "cat", 3, 0);
+    struct posting p = posting("again", "both");
+    accepted(s, &p);
+    assert_true(!p.plan.refines && p.plan.known == 2 && p.plan.classes == 3 && p.plan.step == 2);
+    assert_true(p.plan.base == 1 && p.plan.parent == 1);
+    plan_release(&p.plan);
+
+    p = posting("again", NULL);
+    p.options.learner.loss = LOSS_SOFTMAX; /* of no matter: nothing is trained */
+    p.options.learner.store = STORE_SHARED;
+    accepted(s, &p);
+    assert_true(p.plan.refines && p.plan.known == 2 && p.plan.classes == 2 && p.plan.step == 1);
+    assert_true(p.plan.base == 1 && p.plan.parent == 0 && p.plan.chain_count == 1);
+    assert_int_equal(p.plan.version, 2);
+    assert_int_equal(p.plan.options.learner.store, STORE_STANDALONE); /* the base's */
+    assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
+    plan_release(&p.plan);
+
+    add_batch(s, "once-more", "dog", NULL, 3, 0); /* that job brings no class that would be unknown to this one */
+    p = posting("once-more", NULL);
+    p.options.learner.classifier = CLASSIFIER_HEAD;
+    p.options.classifier_given = true;
+    refused(s, &p, 422, "head_needs_new_classes");
+    p.options.classifier_given = false; /* then it is the base's */
+    accepted(s, &p);
+    assert_int_equal(p.plan.options.learner.classifier, CLASSIFIER_DISCRIMINANT);
+    plan_release(&p.plan);
+}
+
+/* Test images of a known class are welcome, too. */
 static void test_known_class_may_be_tested(void **state)
 {
     struct store *s = *state;
@@ -252,7 +284,7 @@ static int write_second_job(struct db_txn *t, void *ctx)
     return err;
 }
 
-/* A job queued before its classes became known is found out when it starts. */
+/* What a job is, is settled when it starts: its class was new when it was posted, and is known by then. */
 static void test_start_checks_again(void **state)
 {
     struct store *s = *state;
@@ -272,8 +304,23 @@ static void test_start_checks_again(void **state)
     assert_int_equal(db_write_wait(s->db, write_publication, &other), 0);
     plan_release(&other.plan);
 
-    assert_int_equal(db_write_wait(s->db, write_start, &p), ERR_INVALID);
-    assert_string_equal(p.why.code, "known_class");
+    assert_int_equal(db_write_wait(s->db, write_start, &p), 0);
+    assert_true(p.plan.refines && p.plan.base == 1 && p.plan.parent == 0);
+    plan_release(&p.plan);
+}
+
+/* Of two jobs that wait with the same class, which was known when they were posted and is no longer, the first learns it. */
+static void test_start_minds_earlier_jobs(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "later", "cat", NULL, 2, 0);
+    struct posting first = posting(NULL, NULL), second = posting(NULL, NULL);
+    assert_int_equal(db_write_wait(s->db, write_second_job, &first), 0);
+    assert_int_equal(db_write_wait(s->db, write_second_job, &second), 0);
+    assert_int_equal(db_write_wait(s->db, write_start, &second), ERR_INVALID);
+    assert_string_equal(second.why.code, "class_in_queue");
+    assert_int_equal(db_write_wait(s->db, write_start, &first), 0);
+    plan_release(&first.plan);
 }
 
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, store_setup, store_teardown)
@@ -284,12 +331,14 @@ int main(void)
         STORE_TEST(test_accepted),
         STORE_TEST(test_batches_refused),
         STORE_TEST(test_classes_refused),
+        STORE_TEST(test_more_of_known_classes),
         STORE_TEST(test_known_class_may_be_tested),
         STORE_TEST(test_shared_needs_free_weights),
         STORE_TEST(test_softmax_needs_two),
         STORE_TEST(test_precision_of_this_cpu),
         STORE_TEST(test_architecture_is_fixed),
         STORE_TEST(test_start_checks_again),
+        STORE_TEST(test_start_minds_earlier_jobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
