@@ -177,7 +177,7 @@ static int check_new_name(struct db_txn *t, struct change *c)
                       "Batch '%s' has images of a class '%s'. Delete it, or choose another name.",
                       batch, c->new_name);
     return refuse(&c->why, 409, "name_taken",
-                  "Version %" PRId64 " brought a class '%s'. Choose another name.", version,
+                  "Version %" PRId64 " knows a class '%s'. Choose another name.", version,
                   c->new_name);
 }
 

@@ -78,12 +78,12 @@ int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
     sqlite3_stmt *s;
     batch[0] = '\0';
     int err = sql_get_int(t, version,
-                          "WITH RECURSIVE knowing (v, since) AS (SELECT since_version, "
-                          "since_version FROM classes WHERE name = ?1 AND retired_ms IS NULL "
-                          "UNION SELECT version, since FROM versions "
+                          "WITH RECURSIVE knowing (v) AS (SELECT since_version FROM classes "
+                          "WHERE name = ?1 AND retired_ms IS NULL "
+                          "UNION SELECT version FROM versions "
                           "JOIN knowing ON v IN (parent, refines)) "
-                          "SELECT since FROM knowing JOIN versions ON version = v "
-                          "WHERE discarded_ms IS NULL ORDER BY since LIMIT 1",
+                          "SELECT v FROM knowing JOIN versions ON version = v "
+                          "WHERE discarded_ms IS NULL ORDER BY v LIMIT 1",
                           SQL(sql_text(name)));
     if (err != ERR_MISSING)
         return err;

@@ -52,7 +52,7 @@ int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *c
 int classes_live(const struct class_row *classes, int count);
 /* The class of the active version that is called `name`. ERR_MISSING. */
 int classes_find(struct db_txn *t, const char *name, struct class_row *out);
-/* Who has the name `name` already: a class that is not retired (*version, since when), or a batch with images under
+/* Who has the name `name` already: a class that is not retired (*version, the first that knows it), or a batch with images under
  * it (*batch). ERR_MISSING: nobody. */
 int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
                        char batch[BATCH_NAME_BYTES]);

@@ -117,6 +117,7 @@ def test_back_and_on_from_a_refined_step(api):
     assert listed(api)[2] == (3, 2, None, 2, 0, True)
     assert (api.delete(MODELS + "/1").json()["forgotten_classes"], history(api)["versions"]) == ([], [2, 3])
     assert [c["since_version"] for c in api.get("/api/v1/classes").json()["classes"]] == [1, 1, 1, 3, 3]
+    assert "Version 2 knows" in api.refused(rename(api, "green", "red"), 409, "name_taken")  # 1, which brought it, is gone
     api.refused(api.delete(MODELS + "/2"), 409, "version_has_children")
     api.daemon.kill()
     api.daemon.start()

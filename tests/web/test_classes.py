@@ -63,7 +63,7 @@ def test_why_a_class_is_not_renamed(browser, daemon, api):
     field = browser.css("dialog input")
     field.send_keys("green")
     browser.click("Rename", "dialog")
-    browser.wait_text("brought a class 'green'. Choose another name.", "dialog [role=alert]")
+    browser.wait_text("knows a class 'green'. Choose another name.", "dialog [role=alert]")
     browser.picture("class-rename-refused")
     assert api.request("PATCH", "/api/v1/classes/red", json={"name": "crimson"}).status_code == 200
     field.clear()
