@@ -326,22 +326,24 @@ static void discarded(void *ctx, int status)
     discarding_free(d);
 }
 
-/* The classes that it knows and no other version does. */
+/* The classes that it knows and no other version does: of its step, for its parent knows the others. */
 static int load_own_classes(struct db_txn *t, struct discarding *d)
 {
     struct class_row *classes;
     int count, own = 0;
-    int err = classes_of(t, d->version.version, &classes, &count);
+    bool elsewhere = false;
+    int err = versions_get(t, d->version.version, &d->version);
+    if (!err)
+        err = classes_of(t, d->version.version, &classes, &count);
     if (err)
         return err;
-    for (int i = 0; i < count && !err; i++) {
-        bool elsewhere = false;
-        err = classes_known_beside(t, classes[i].id, d->version.version, &elsewhere);
-        if (!elsewhere)
+    for (int i = 0; i < count; i++)
+        if (classes[i].step == d->version.step)
             classes[own++] = classes[i];
-    }
+    if (own > 0) /* one version brought them all */
+        err = classes_known_beside(t, classes[0].id, d->version.version, &elsewhere);
     d->classes = classes;
-    d->class_count = own;
+    d->class_count = elsewhere ? 0 : own;
     return err;
 }
 
