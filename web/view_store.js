@@ -47,10 +47,10 @@ function buttons(model) {
 }
 
 function growthPlot() {
-    return new Plot({ title: "Size of all snapshots after each step", x: { title: "Step", whole: true, offset: true },
+    return new Plot({ title: "Size of all snapshots after each version", x: { title: "Version", whole: true, offset: true },
         y: { title: "Bytes", min: 0, words: bytes },
-        tell: (p, series) => `${series}, step ${p.x}: ${bytes(p.y)}`,
-        columns: [{ title: "Step", kind: "number", cell: (r) => r.step },
+        tell: (p, series) => `${series}, version ${p.x}: ${bytes(p.y)}`,
+        columns: [{ title: "Version", kind: "number", cell: (r) => r.version },
             { title: "This snapshot", kind: "number", cell: (r) => bytes(r.bytes) },
             { title: "All so far", kind: "number", cell: (r) => bytes(r.total) },
             { title: "All, if dense", kind: "number", cell: (r) => bytes(r.dense) }] });
@@ -58,7 +58,7 @@ function growthPlot() {
 
 function growth(snapshots) {
     let total = 0, dense = 0;
-    return [...snapshots].reverse().map((s, i) => ({ step: i + 1, bytes: s.bytes, total: total += s.bytes, dense: dense += s.dense_bytes }));
+    return [...snapshots].reverse().map((s) => ({ version: s.version, bytes: s.bytes, total: total += s.bytes, dense: dense += s.dense_bytes }));
 }
 
 function headline(snapshots) {
@@ -83,9 +83,9 @@ export function mountStore(view) {
         plotCard.hidden = state.snapshots.length === 0;
         const rows = growth(state.snapshots);
         if (rows.length)
-            plot.update({ rows, series: [{ label: "Snapshots", points: rows.map((r) => ({ x: r.step, y: r.total })), look: { bars: true, tint: "series-1" } },
-                { label: "If stored dense", points: rows.map((r) => ({ x: r.step, y: r.dense })), look: { tint: "series-2", dash: 1 } }],
-            summary: `${bytes(rows.at(-1).total)} after ${plural(rows.length, "step")}; dense it would be ${bytes(rows.at(-1).dense)}.` });
+            plot.update({ rows, series: [{ label: "Snapshots", points: rows.map((r) => ({ x: r.version, y: r.total })), look: { bars: true, tint: "series-1" } },
+                { label: "If stored dense", points: rows.map((r) => ({ x: r.version, y: r.dense })), look: { tint: "series-2", dash: 1 } }],
+            summary: `${bytes(rows.at(-1).total)} after ${plural(rows.length, "version")}; dense it would be ${bytes(rows.at(-1).dense)}.` });
     });
     watch(view, ["models", "snapshots", "session"], () => {
         const byVersion = new Map(state.snapshots.map((s) => [s.version, s]));

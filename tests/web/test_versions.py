@@ -32,6 +32,22 @@ def test_a_roll_back_and_on_again(browser, daemon, api):
     browser.wait_text("2 serves", "#view-store")
 
 
+def test_a_version_in_the_place_of_another(browser, daemon, api):
+    learn_steps(api, ["red", "green"], ["blue", "yellow"])
+    api.upload("more", images.tar(["blue"], range(200, 220)))
+    api.learn("more", gate=None)
+    browser.open(daemon, "store")
+    browser.wait_text("3 serves", "#view-store")
+    assert "after 3 versions" in browser.script("return document.querySelector('#view-store canvas').getAttribute('aria-label')")
+    browser.click("Compare version 3", "#view-store")
+    browser.wait_text("Both know the same classes.", "dialog")
+    browser.click("Close", "dialog")
+    browser.view("accuracy")
+    browser.settle()  # it stands where version 2 stood: no branch, and two steps
+    points = browser.script("return Chart.getChart(document.querySelector('#view-accuracy canvas:not(.heat)')).data.datasets.map((d) => d.data.length)")
+    assert points == [2, 2]
+
+
 def test_a_version_that_was_held_back(browser, daemon, api):
     api.upload("one", images.tar(["red", "green"], range(100)), holdout=0.2)
     api.learn("one", **{**TINY, "epochs": 12})
