@@ -68,6 +68,8 @@ TUNING = {
     "no features": {**M2KD, **DISCRIMINANT, "feature_weight": 0},
     "features 3": {**M2KD, **DISCRIMINANT, "feature_weight": 3},
     "features 30": {**M2KD, **DISCRIMINANT, "feature_weight": 30},
+    "aux off": {**M2KD, **DISCRIMINANT, "aux": False},
+    "aux_weight 0.1": {**M2KD, **DISCRIMINANT, "aux_weight": 0.1},
     "lr_later 1": {**M2KD, **DISCRIMINANT, "lr_later": 1},
     "teachers last": {**M2KD, **DISCRIMINANT, "teachers": "last"},
     "softmax": {**M2KD, **DISCRIMINANT, "loss": "softmax"},
