@@ -34,8 +34,8 @@ struct teachers_options {
 };
 
 /* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and `member_count` threads.
- * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files and the base are not of consecutive
- * steps of one network; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
+ * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files are not of consecutive steps of one
+ * network, which is the base's; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  const struct teachers_options *options);
 void teachers_free(struct teachers *t);

@@ -230,6 +230,7 @@ static int parse_members(struct job_options *o, const json_t *json, const char *
             return bad_option(p, why);
         o->depth_given |= p->type == OPTION_DEPTH;
         o->classifier_given |= p->offset == FIELD(learner.classifier);
+        o->exemplars_given |= p->offset == FIELD(learner.exemplars_total);
         o->input_given |= p->offset >= FIELD(channels);
     }
     return 0;

@@ -18,7 +18,7 @@ struct job_options {
     float gate; /* most mean drop of the earlier steps' accuracy (gate.h); NaN: any */
     int channels, height, width; /* of the network's input; 0 = from the images (first job) */
     bool depth_given, input_given; /* by this client: they belong to the first job alone */
-    bool classifier_given;
+    bool classifier_given, exemplars_given; /* a refining job takes its base's else (plan.c) */
 };
 
 struct refusal { /* why a request or a job is refused; an API problem or a job's error */

@@ -165,6 +165,10 @@ static int check_refinement(struct plan *p, const struct job_options *fixed, str
     struct learner_options *o = &p->options.learner;
     if (!p->options.classifier_given)
         o->classifier = fixed->learner.classifier;
+    if (!p->options.exemplars_given) { /* none, the default, would delete those kept */
+        o->exemplars_total = fixed->learner.exemplars_total;
+        o->exemplars_select = fixed->learner.exemplars_select;
+    }
     o->method = fixed->learner.method;
     o->store = fixed->learner.store;
     if (o->classifier != CLASSIFIER_HEAD)

@@ -5,6 +5,8 @@
 
 #include "server/jobs/plan.h"
 
+enum { FIRST_EXEMPLARS = 20 }; /* of the job of learn_first */
+
 struct posting {
     const char *names[3];
     int count;
@@ -81,6 +83,7 @@ static void learn_first(struct store *s)
 {
     add_batch(s, "pets", "cat", "dog", 3, 0);
     struct posting p = posting("pets", NULL);
+    p.options.learner.exemplars_total = FIRST_EXEMPLARS;
     accepted(s, &p);
     assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
     assert_int_equal(db_write_wait(s->db, write_publication, &p), 0);
@@ -165,6 +168,7 @@ static void test_more_of_known_classes(void **state)
     assert_true(p.plan.base == 1 && p.plan.parent == 0 && p.plan.chain_count == 1);
     assert_int_equal(p.plan.version, 2);
     assert_int_equal(p.plan.options.learner.store, STORE_STANDALONE); /* the base's */
+    assert_int_equal(p.plan.options.learner.exemplars_total, FIRST_EXEMPLARS);
     assert_int_equal(db_write_wait(s->db, write_job, &p), 0);
     plan_release(&p.plan);
 
@@ -174,8 +178,10 @@ static void test_more_of_known_classes(void **state)
     p.options.classifier_given = true;
     refused(s, &p, 422, "head_needs_new_classes");
     p.options.classifier_given = false; /* then it is the base's */
+    p.options.exemplars_given = true; /* none: a wish like any other */
     accepted(s, &p);
     assert_int_equal(p.plan.options.learner.classifier, CLASSIFIER_DISCRIMINANT);
+    assert_int_equal(p.plan.options.learner.exemplars_total, 0);
     plan_release(&p.plan);
 }
 
