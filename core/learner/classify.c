@@ -11,8 +11,8 @@
 #include "core/learner/learner_state.h"
 #include "core/m2kd/prototypes.h"
 
-/* Strength with which carried prototypes stay put (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 3e-4
+/* Strength with which carried prototypes stay put, in images (prototypes_fit_map). */
+#define PROTOTYPE_RIDGE 0.75
 
 void learner_copy_statistics(struct model *to, const struct model *from)
 {

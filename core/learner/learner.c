@@ -198,11 +198,18 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     return XXH3_64bits(text, (size_t)n);
 }
 
+/* The images of a batch at most. */
+static int batch_images(const struct learner *l)
+{
+    int count = l->job->train->count;
+    return l->options->batch < count ? l->options->batch : count;
+}
+
 static int prepare_workspace(struct learner *l)
 {
     const struct learner_options *o = l->options;
     size_t count = l->model->net->params.count;
-    int batch = o->batch < l->job->train->count ? o->batch : l->job->train->count;
+    int batch = batch_images(l);
     l->velocity = calloc(count, sizeof *l->velocity);
     l->order = malloc((size_t)l->job->train->count * sizeof *l->order);
     l->labels = malloc((size_t)batch * sizeof *l->labels);
@@ -309,7 +316,7 @@ static int distil(struct learner *l)
         .precision = o->teachers_precision,
         .base = o->feature_weight > 0 ? l->base : NULL,
         .member_count = o->gang,
-        .batch_max = o->batch,
+        .batch_max = batch_images(l),
         .isa = l->isa,
         .command = l->job->command,
     };

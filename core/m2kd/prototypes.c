@@ -126,8 +126,8 @@ int prototypes_fit_map(int n, int feature_count, const float *old_features,
         goto out;
     accumulate(n, feature_count, old_features, new_features, wide, gram, cross);
     for (size_t f = 0; f < width; f++) {
-        gram[f * width + f] += ridge * n;
-        cross[f * width + f] += ridge * n;
+        gram[f * width + f] += ridge;
+        cross[f * width + f] += ridge;
     }
     err = solve(feature_count, gram, cross, map);
 out:

@@ -26,10 +26,10 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
                      int end, float *prototypes);
 
 /* Fits the map M (F,F) that carries the old feature space to the new one on current data:
- *   min over M of sum_i |new_i - old_i M|^2 + ridge * n * |M - I|^2   (Frobenius norms),
- * closed form M = (O'O + ridge n I)^-1 (O'N + ridge n I), solved in double by Cholesky (LAPACK
- * dposv). The penalty is the distance from the identity: where the current data say nothing,
- * prototypes stay put; without any data (n = 0) M is the identity.
+ *   min over M of sum_i |new_i - old_i M|^2 + ridge * |M - I|^2   (Frobenius norms),
+ * closed form M = (O'O + ridge I)^-1 (O'N + ridge I), solved in double by Cholesky (LAPACK
+ * dposv). The penalty is the distance from the identity, as strong as `ridge` images in each direction: where the current data say
+ * little, prototypes stay put; without any data (n = 0) M is the identity.
  * Errors: ERR_NUMERIC (ridge not positive and too little data, or features that are not finite),
  * ERR_NOMEM. */
 int prototypes_fit_map(int n, int feature_count, const float *old_features,

@@ -7,8 +7,8 @@
  * more than the training itself, so each view may be shown to only a few of them, `per_image`, in turn:
  * image r of batch b goes to teachers b + r, b + r + 1, ... (modulo their number). Weighted by the inverse of
  * that share, the distillation loss is the same in expectation, and a step's cost hardly depends on how many came before.
- * The base, the model that is built on, teaches its features; with `per_image` those of one chunk of views in four, which
- * weigh four times as much.
+ * The base, the model that is built on, teaches its features; with `per_image` those of one chunk of views in four (fewer where a
+ * batch is smaller than four), which weigh four times as much.
  */
 #ifndef ACCRETED_CORE_M2KD_TEACHERS_H
 #define ACCRETED_CORE_M2KD_TEACHERS_H

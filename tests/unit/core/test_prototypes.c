@@ -64,13 +64,13 @@ static void test_mean(void **state)
     }
 }
 
-/* The objective's gradient, -2 O'(N - O M) + 2 ridge n (M - I), vanishes at the map. */
+/* The objective's gradient, -2 O'(N - O M) + 2 ridge (M - I), vanishes at the map. */
 static void test_map_is_the_minimum(void **state)
 {
     (void)state;
     static float old[N * F], new[N * F];
     float map[F * F];
-    const double ridge = 0.05;
+    const double ridge = 3;
     fill_units(old, N, F, 2);
     fill_units(new, N, F, 3);
     for (int i = 0; i < N * F; i++)
@@ -81,7 +81,7 @@ static void test_map_is_the_minimum(void **state)
     double largest = 0;
     for (int a = 0; a < F; a++)
         for (int b = 0; b < F; b++) {
-            double g = ridge * N * (map[a * F + b] - (a == b));
+            double g = ridge * (map[a * F + b] - (a == b));
             for (int i = 0; i < N; i++) {
                 double residual = new[i * F + b];
                 for (int k = 0; k < F; k++)

@@ -226,7 +226,7 @@ static void test_teachers_logits(void **state)
 static void test_base_takes_its_turn(void **state)
 {
     (void)state;
-    enum { BATCHES = 4 * CHAIN * 2, CHUNKS = 3, ROWS = CHUNKS * 16 };
+    enum { BATCHES = 4 * CHAIN * 2, CHUNKS = 4, ROWS = CHUNKS * 16 };
     struct step s[CHAIN];
     struct teachers *t;
     const char *paths[CHAIN];
@@ -272,6 +272,13 @@ static void test_base_takes_its_turn(void **state)
     frozen_free(f);
     teachers_free(t);
 
+    options.batch_max = 16; /* so that no batch is without it */
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
+    for (int b = 0; b < 4; b++)
+        assert_non_null(teachers_features(t, b, 0));
+    assert_true(teachers_features_weight(t) == 1);
+    teachers_free(t);
+    options.batch_max = ROWS;
     options.per_image = 0; /* everyone, for every row */
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     assert_non_null(teachers_features(t, 0, 0));
