@@ -9,7 +9,7 @@ from conftest import LATER, NARROW, TINY, WIDE, learn_steps, wait_for
 def bars(browser):
     """Class names beside a bar, of the table by class."""
     return browser.script("""
-        return [...document.querySelectorAll("#view-accuracy tr")].filter((row) => row.cells.length === 4 &&
+        return [...document.querySelectorAll("#view-accuracy [aria-label='Accuracy by class'] tr")].filter((row) => row.cells.length === 4 &&
             row.querySelector("td.name") && row.querySelector(".bar")).map((row) => row.cells[0].textContent)""")
 
 

@@ -103,16 +103,18 @@ def test_a_job_is_called_off(browser, daemon, api):
 def test_a_refusal_says_what_to_do(browser, daemon, api):
     api.upload("one", images.tar(["red", "green"], range(20)))
     api.learn("one", **TINY)
-    api.upload("two", images.tar(["red", "blue"], range(50, 70)))
+    api.upload("two", images.tar(["blue"], range(50, 70)))
+    api.upload("three", images.tar(["blue"], range(70, 90)))
+    assert api.post("/api/v1/jobs", json={"batches": ["two"], "options": {**LATER, "epochs": 5000}}).status_code == 202
     browser.expected = ("the server responded with a status of 4",)
     browser.open(daemon, "work")
     browser.css("#view-work input[type=checkbox]").click()
     browser.css("#job-epochs").send_keys("2")
     browser.click("Start", "#view-work")
-    browser.wait_text("red", "#notices .bad")
+    browser.wait_text("blue", "#notices .bad")
     detail = browser.text("#notices .bad")
-    reply = api.post("/api/v1/jobs", json={"batches": ["two"], "options": {**LATER, "epochs": 2}})
-    assert reply.json()["detail"] in detail
+    reply = api.post("/api/v1/jobs", json={"batches": ["three"], "options": {**LATER, "epochs": 2}})
+    assert reply.status_code == 409 and reply.json()["detail"] in detail
 
 
 def test_an_upload_is_tried_out_first(browser, daemon, api, tmp_path):
