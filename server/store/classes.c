@@ -7,6 +7,14 @@
 #include <string.h>
 
 #include "server/store/sql.h"
+#include "server/store/versions.h"
+
+#define NAMED "name = ?1 AND retired_ms IS NULL"
+
+/* SQL, to stand before a statement: in knowing (v, c), every version that knows a class for whose row `which` holds, and its index. */
+#define KNOWING(which)                                                                             \
+    "WITH RECURSIVE knowing (v, c) AS (SELECT since_version, class FROM classes WHERE " which " "  \
+    "UNION SELECT version, c FROM versions JOIN knowing ON v IN (parent, refines)) "
 
 /* ---- reading ---- */
 
@@ -29,9 +37,7 @@ int classes_of(struct db_txn *t, int64_t version, struct class_row **out, int *c
     void *list;
     int err = sql_read_rows(
         t,
-        "WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines FROM versions "
-        "WHERE version = ?1 OR (?1 = 0 AND active = 1) "
-        "UNION SELECT version, parent, refines FROM versions JOIN chain ON version IN (p, r)) "
+        VERSIONS_CHAIN("version = ?1 OR (?1 = 0 AND active = 1)")
         "SELECT class, name, since_version, step, "
         "(SELECT coalesce(sum(test_count), 0) FROM batch_classes "
         "WHERE label = name AND retired_ms IS NULL), id, retired_ms "
@@ -78,10 +84,7 @@ int classes_name_owner(struct db_txn *t, const char *name, int64_t *version,
     sqlite3_stmt *s;
     batch[0] = '\0';
     int err = sql_get_int(t, version,
-                          "WITH RECURSIVE knowing (v) AS (SELECT since_version FROM classes "
-                          "WHERE name = ?1 AND retired_ms IS NULL "
-                          "UNION SELECT version FROM versions "
-                          "JOIN knowing ON v IN (parent, refines)) "
+                          KNOWING(NAMED)
                           "SELECT v FROM knowing JOIN versions ON version = v "
                           "WHERE discarded_ms IS NULL ORDER BY v LIMIT 1",
                           SQL(sql_text(name)));
@@ -107,10 +110,7 @@ int classes_known_beside(struct db_txn *t, int64_t id, int64_t version, bool *kn
 {
     int64_t count;
     int err = sql_get_int(t, &count,
-                          "WITH RECURSIVE knowing (v) AS ("
-                          "SELECT since_version FROM classes WHERE id = ?1 "
-                          "UNION SELECT version FROM versions "
-                          "JOIN knowing ON v IN (parent, refines)) "
+                          KNOWING("id = ?1")
                           "SELECT count(*) FROM knowing JOIN versions ON version = v "
                           "WHERE discarded_ms IS NULL AND version <> ?2",
                           SQL(sql_int(id), sql_int(version)));
@@ -156,12 +156,8 @@ int classes_to_erase(struct db_txn *t, struct class_file **out, int *count)
 {
     void *list;
     int err = sql_read_rows(t,
-                            "WITH RECURSIVE known (v, c) AS ("
-                            "SELECT since_version, class FROM classes "
-                            "WHERE retired_ms IS NOT NULL AND erased = 0 "
-                            "UNION SELECT version, c FROM versions "
-                            "JOIN known ON v IN (parent, refines)) "
-                            "SELECT v, c FROM known JOIN versions ON version = v "
+                            KNOWING("retired_ms IS NOT NULL AND erased = 0")
+                            "SELECT v, c FROM knowing JOIN versions ON version = v "
                             "WHERE discarded_ms IS NULL ORDER BY v, c",
                             SQL_NONE, sizeof **out, read_file, &list, count);
     if (!err)
@@ -233,11 +229,6 @@ int classes_rename(struct db_txn *t, const char *old, const char *new)
 
 /* ---- retiring ---- */
 
-#define KNOWING                                                                                    \
-    "WITH RECURSIVE knowing (v, c) AS (SELECT since_version, class FROM classes "                  \
-    "WHERE name = ?1 AND retired_ms IS NULL "                                                      \
-    "UNION SELECT version, c FROM versions JOIN knowing ON v IN (parent, refines)) "
-
 /* Over all classes that are left; NULL: none was measured. */
 #define MEASURED(of_snapshot)                                                                      \
     "(SELECT CAST(sum(correct) AS REAL) / sum(total) FROM evaluations e "                          \
@@ -246,17 +237,17 @@ int classes_rename(struct db_txn *t, const char *old, const char *new)
 static int forget_measured(struct db_txn *t, const char *name)
 {
     int err = sql_run(t,
-                      KNOWING "DELETE FROM confusion WHERE EXISTS (SELECT 1 FROM knowing "
+                      KNOWING(NAMED) "DELETE FROM confusion WHERE EXISTS (SELECT 1 FROM knowing "
                               "WHERE v = version AND c IN (true_class, predicted_class))",
                       SQL(sql_text(name)));
     if (!err)
         err = sql_run(t,
-                      KNOWING "DELETE FROM evaluations WHERE EXISTS "
+                      KNOWING(NAMED) "DELETE FROM evaluations WHERE EXISTS "
                               "(SELECT 1 FROM knowing WHERE v = version AND c = class)",
                       SQL(sql_text(name)));
     return err ? err
                : sql_run(t,
-                         KNOWING "UPDATE versions SET accuracy_dense = " MEASURED(0) ", "
+                         KNOWING(NAMED) "UPDATE versions SET accuracy_dense = " MEASURED(0) ", "
                                  "accuracy_pruned = " MEASURED(1) " "
                                  "WHERE version IN (SELECT v FROM knowing)",
                          SQL(sql_text(name)));

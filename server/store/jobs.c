@@ -8,6 +8,7 @@
 
 #include "server/store/job_logs.h"
 #include "server/store/sql.h"
+#include "server/store/versions.h"
 
 #define COLUMNS                                                                                    \
     "SELECT id, state, phase, attempt, restarts, epochs_before, progress, options, error_code, "   \
@@ -229,9 +230,7 @@ int jobs_position(struct db_txn *t, int64_t id, int64_t *position)
 int jobs_queued_passes(struct db_txn *t, int64_t id, int64_t *passes)
 {
     return sql_get_int(t, passes,
-                       "WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines "
-                       "FROM versions WHERE active = 1 UNION SELECT version, parent, refines "
-                       "FROM versions JOIN chain ON version IN (p, r)) "
+                       VERSIONS_CHAIN("active = 1")
                        "SELECT coalesce(sum(b.train_count * CASE WHEN EXISTS ("
                        "SELECT 1 FROM job_batches o JOIN batch_classes c ON c.batch = o.batch "
                        "WHERE o.job = j.id AND c.train_count > 0 AND c.label NOT IN ("

@@ -4,13 +4,12 @@
 #include "server/store/totals.h"
 
 #include "server/store/sql.h"
+#include "server/store/versions.h"
 
 static const char statement[] =
     "SELECT b.test, b.test_bytes, b.train, b.train_bytes, v.n, v.snapshot_bytes, v.dense,"
-    " v.model_bytes, (WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines FROM versions"
-    " WHERE active = 1 UNION SELECT version, parent, refines FROM versions"
-    " JOIN chain ON version IN (p, r))"
-    " SELECT count(*) FROM classes WHERE retired_ms IS NULL"
+    " v.model_bytes, (" VERSIONS_CHAIN("active = 1")
+    "SELECT count(*) FROM classes WHERE retired_ms IS NULL"
     " AND since_version IN (SELECT v FROM chain)),"
     " (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size) "
     "FROM (SELECT coalesce(sum(test_count), 0) AS test, coalesce(sum(test_bytes), 0) AS test_bytes,"

@@ -19,6 +19,13 @@
 #include "server/store/classes.h"
 #include "server/store/db.h"
 
+/* SQL, to stand before a SELECT: in chain (v, ...), the versions for which `which` holds, and all they build on or refine: the
+ * classes of these are theirs. */
+#define VERSIONS_CHAIN(which)                                                                      \
+    "WITH RECURSIVE chain (v, p, r) AS (SELECT version, parent, refines FROM versions "            \
+    "WHERE " which " UNION SELECT version, parent, refines FROM versions "                         \
+    "JOIN chain ON version IN (p, r)) "
+
 struct version {
     int64_t version, parent; /* parent 0: the first step */
     int64_t refines;         /* of the same parent and step; 0: it is a step of its own */
