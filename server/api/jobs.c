@@ -121,7 +121,9 @@ static void reply_job(struct request *req, int status, int64_t id)
     } else if (err) {
         reply_store_error(req, "The database said", err);
     } else {
-        reply_json(req, status, job_json(app, &j));
+        json_t *o = job_json(app, &j);
+        reply_hold(req, job_state_name(j.state));
+        reply_json(req, status, o);
         job_release(&j);
     }
 }
@@ -386,8 +388,8 @@ struct cancelling {
     enum job_state found;
 };
 
-/* A running job's figures are not in the database, so its tag is looked at on the loop; the state
- * it had there must still hold in the transaction. */
+/* Whether a job's model serves already is known on the loop alone, so its tag is looked at there;
+ * the state it had must still hold in the transaction. */
 static bool may_cancel(struct cancelling *c)
 {
     struct app *app = request_app(c->req);
@@ -397,7 +399,11 @@ static bool may_cancel(struct cancelling *c)
         return true; /* what is missing is told by the transaction */
     c->conditional = true;
     c->expected = j.state;
-    bool allowed = etag_allows(if_match, job_json(app, &j));
+    json_t *live = queue_live(app->queue, j.id);
+    if (live)
+        hold_back(&j);
+    json_decref(live);
+    bool allowed = etag_allows_held(if_match, job_state_name(j.state));
     job_release(&j);
     return allowed;
 }

@@ -10,6 +10,10 @@
  *   in the write function     if (!etag_allows(c->if_match, thing_json(&thing))) { c->stale = true;
  *                             return ERR_INVALID; }
  *   in its done callback      if (c->stale) reply_stale(c->req);
+ *
+ * A thing with figures that move by themselves (a job's progress) would change its tag under every
+ * client. Its handler calls reply_hold with what a change is held against (a job's state): the
+ * first half of the tag is a hash of that alone, and etag_allows_held compares that half.
  */
 #ifndef ACCRETED_SERVER_HTTP_ETAG_H
 #define ACCRETED_SERVER_HTTP_ETAG_H
@@ -30,5 +34,11 @@ bool etag_listed(const char *header, const char *etag, bool weak);
 /* Whether If-Match (NULL: there was none) lets a resource be changed of which GET answers `current`
  * now. Takes `current`; false without memory for it. */
 bool etag_allows(const char *if_match, json_t *current);
+
+/* Makes the first half of `etag` one of `held` alone. */
+void etag_hold(char etag[ETAG_BYTES], const char *held);
+
+/* As etag_allows, of a thing whose tags were held against `held`. */
+bool etag_allows_held(const char *if_match, const char *held);
 
 #endif

@@ -117,6 +117,8 @@ const char *request_spool(const struct request *req, uint64_t *size_bytes);
 /* A GET or HEAD under /api/v1 that answers 200 gets an ETag, unless its handler gave one, and
  * becomes a 304 where If-None-Match names it. */
 
+/* What If-Match holds a change against, of static storage (etag.h); without it, the whole reply. */
+void reply_hold(struct request *req, const char *held);
 /* JSON object; takes `body`. NULL body (out of memory) becomes a 500 problem. */
 void reply_json(struct request *req, int status, json_t *body);
 /* The text that reply_json sends, for the caller to free; NULL when memory is short. Any thread. */

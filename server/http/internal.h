@@ -90,6 +90,7 @@ struct request {
 
     struct reply_field *fields; /* of the reply to come */
     const char *limit;          /* its name, for a problem to come; NULL: as the code tells */
+    const char *held;           /* what a conditional change is held against (etag.h); NULL: all */
     struct MHD_Response *response;
     int status;
     size_t response_bytes;

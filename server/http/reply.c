@@ -111,6 +111,8 @@ static bool is_known(struct request *req, int status, const void *data, size_t s
         return false;
     if (!field(req, "ETag") && strncmp(req->path, "/api/v1/", 8) == 0) {
         etag_make(etag, data, size_bytes);
+        if (req->held)
+            etag_hold(etag, req->held);
         reply_header(req, "ETag", etag);
     }
     const char *tag = field(req, "ETag");
@@ -220,6 +222,11 @@ static void store_problem(struct request *req, int status, const char *code, cha
 void reply_name_limit(struct request *req, const char *limit)
 {
     req->limit = limit;
+}
+
+void reply_hold(struct request *req, const char *held)
+{
+    req->held = held;
 }
 
 void reply_refuse(struct request *req, int status, const char *code, const char *detail)
