@@ -27,12 +27,13 @@
 #include "server/decode/ingest.h"
 #include "server/decode/multipart.h"
 #include "server/http/http.h"
+#include "server/jobs/forecast.h"
 #include "server/log.h"
 #include "server/store/batches.h"
 #include "server/store/db.h"
 #include "server/work.h"
 
-enum { FEW_IMAGES = 20, IMBALANCE = 10, MAX_NAME = 100 };
+enum { MAX_NAME = 100 };
 
 /* ---- the batch as JSON ---- */
 
@@ -77,7 +78,7 @@ static json_t *warnings_json(const struct batch *b)
             few, b->class_count, FEW_IMAGES, least->label, (long long)least->train_count);
         warn(list, "few_images", detail);
     }
-    if (most->train_count > IMBALANCE * least->train_count) {
+    if (most->train_count >= IMBALANCE * least->train_count) {
         snprintf(detail, sizeof detail,
                  "\"%s\" has %lld training images and \"%s\" only %lld: the smaller class will be "
                  "recognised less often",

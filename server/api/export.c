@@ -15,6 +15,7 @@
 #include "core/err.h"
 #include "core/model/retire.h"
 #include "server/api/format.h"
+#include "server/api/models.h"
 #include "server/api/predict.h"
 #include "server/app.h"
 #include "server/export/onnx.h"
@@ -146,9 +147,7 @@ static int read_rows(struct exporting *e)
 static void reply_error(struct request *req, int err)
 {
     if (err == ERR_MISSING)
-        reply_problem(req, 404, "model_not_found",
-                      "There is no model version '%.40s'. GET /api/v1/models lists them.",
-                      request_param(req, "version"));
+        reply_model_missing(req);
     else if (err == ERR_NOMEM)
         reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
     else

@@ -217,7 +217,6 @@ static int load_old(struct db_txn *t, struct posting *p)
         p->names[i] = p->old.batch_names[i];
     p->count = p->old.batch_count;
     err = job_options_load(&p->options, p->old.options);
-    p->options.depth_given = p->options.input_given = false; /* not wishes of this request */
     return err;
 }
 
@@ -388,24 +387,28 @@ struct cancelling {
     enum job_state found;
 };
 
-/* Whether a job's model serves already is known on the loop alone, so its tag is looked at there;
- * the state it had must still hold in the transaction. */
-static bool may_cancel(struct cancelling *c)
+/* If-Match, held against what GET shows now. Whether a job's model serves already is known on the
+ * loop alone, so this is looked at there; the state it had must still hold in the transaction.
+ * ERR_INVALID: the state is another (c->stale); errors as jobs_get. */
+static int check_match(struct cancelling *c)
 {
     struct app *app = request_app(c->req);
     const char *if_match = request_header(c->req, "If-Match");
     struct job j;
-    if (!if_match || jobs_get(db_reader(app->db), c->id, &j) != 0)
-        return true; /* what is missing is told by the transaction */
+    if (!if_match)
+        return 0;
+    int err = jobs_get(db_reader(app->db), c->id, &j);
+    if (err)
+        return err;
     c->conditional = true;
     c->expected = j.state;
     json_t *live = queue_live(app->queue, j.id);
     if (live)
         hold_back(&j);
     json_decref(live);
-    bool allowed = etag_allows_held(if_match, job_state_name(j.state));
+    c->stale = !etag_allows_held(if_match, job_state_name(j.state));
     job_release(&j);
-    return allowed;
+    return c->stale ? ERR_INVALID : 0;
 }
 
 static int write_cancel(struct db_txn *t, void *ctx)
@@ -469,16 +472,11 @@ void api_jobs_cancel(struct request *req)
         free(c);
         return;
     }
-    if (!may_cancel(c)) {
-        reply_stale(req);
-        free(c);
-        return;
-    }
-    int err = db_write(app->db, write_cancel, cancel_done, c);
-    if (err) {
-        reply_store_error(req, "The database said", err);
-        free(c);
-    }
+    int err = check_match(c);
+    if (!err)
+        err = db_write(app->db, write_cancel, cancel_done, c);
+    if (err)
+        cancel_done(c, err);
 }
 
 /* ---- reading ---- */

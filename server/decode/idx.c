@@ -163,11 +163,6 @@ int idx_values(struct span labels, bool present[256])
     return err == ERR_NOMEM ? err : 0;
 }
 
-int idx_count(const struct idx *x)
-{
-    return x->count;
-}
-
 int idx_height(const struct idx *x)
 {
     return x->height;

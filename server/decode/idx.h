@@ -28,7 +28,6 @@ void idx_free(struct idx *x); /* NULL is fine */
  * only shows fewer. */
 int idx_values(struct span labels, bool present[256]);
 
-int idx_count(const struct idx *x);
 int idx_height(const struct idx *x);
 int idx_width(const struct idx *x);
 

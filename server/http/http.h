@@ -46,7 +46,7 @@ enum route_access {
 };
 
 struct route {
-    const char *method;  /* "GET", "POST", "PUT", "DELETE"; HEAD follows GET */
+    const char *method;  /* "GET", "POST", "PUT", "PATCH", "DELETE"; HEAD follows GET */
     const char *pattern; /* "/api/v1/jobs/{id}/cancel"; a {name} matches one path segment */
     enum body_kind body;
     uint64_t max_body_bytes; /* or LIMIT_*; for BODY_NONE unused: a body up to 64 KiB is ignored */

@@ -11,6 +11,8 @@
 
 #include "server/store/jobs.h"
 
+enum { ESTIMATE_MS = 10000 }; /* what the start of a job is rounded up to, so that polls see it stay */
+
 /* ---- warnings ---- */
 
 static void count(const struct batch *batches, int batch_count, const char *name, int64_t *train,
@@ -159,5 +161,8 @@ int64_t forecast_start(struct db_txn *t, struct queue *q, int64_t id)
         return 0;
     if (passes > 0)
         seconds += forecast_seconds(t, passes);
-    return isfinite(seconds) ? db_now_ms() + (int64_t)(1e3 * seconds) : 0;
+    if (!isfinite(seconds))
+        return 0;
+    int64_t start_ms = db_now_ms() + (int64_t)(1e3 * seconds);
+    return (start_ms / ESTIMATE_MS + 1) * ESTIMATE_MS;
 }

@@ -28,7 +28,7 @@ double forecast_seconds(struct db_txn *t, int64_t image_passes);
 int64_t forecast_passes(const struct plan *p);
 
 /* When a queued job is to start: milliseconds since 1970 after the running one and the queued ones
- * before `id` (INT64_MAX: all of them); 0 where that cannot be said. On the loop. */
+ * before `id` (INT64_MAX: all of them), in whole tens of seconds; 0 where that cannot be said. On the loop. */
 int64_t forecast_start(struct db_txn *t, struct queue *q, int64_t id);
 
 #endif

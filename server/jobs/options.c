@@ -225,7 +225,7 @@ static int parse_members(struct job_options *o, const json_t *json, const char *
             return refuse(why, 422, "bad_option", "Option '%s' must be an object.", key);
         if (!p)
             return refuse(why, 422, "unknown_option",
-                          "There is no option '%.60s'. schema/job.json lists them.", name);
+                          "There is no option '%.60s'. schema/job_options.json lists them.", name);
         if (set_option(o, p, value))
             return bad_option(p, why);
         o->depth_given |= p->type == OPTION_DEPTH;
@@ -370,6 +370,9 @@ int job_options_load(struct job_options *o, const char *text)
     json_decref(object);
     if (err)
         return ERR_CORRUPT;
+    loaded.depth_given = loaded.input_given = false;
+    loaded.classifier_given = loaded.learner.classifier != CLASSIFIER_HEAD;
+    loaded.exemplars_given = loaded.learner.exemplars_total > 0;
     *o = loaded;
     return 0;
 }

@@ -42,7 +42,10 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
  */
 json_t *job_options_json(const struct job_options *o);
 
-/* The same as text, to and from the store. Errors: ERR_NOMEM; ERR_CORRUPT. */
+/* The same as text, to and from the store. Errors: ERR_NOMEM; ERR_CORRUPT. The full set is
+ * stored, so what the client gave is not known: depth and input count as not given, a classifier
+ * unless it is the head, and exemplars unless they are none, as a job that came to refine a version
+ * (plan.c) would be refused for the one and delete the images kept by the other. */
 int job_options_dump(const struct job_options *o, char **out);
 int job_options_load(struct job_options *o, const char *text);
 

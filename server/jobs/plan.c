@@ -280,8 +280,6 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
         return err;
     p.train = calloc((size_t)job.batch_count + 1, sizeof *p.train);
     err = p.train ? job_options_load(&p.options, job.options) : ERR_NOMEM;
-    /* What is stored is the full set: only the client's wish at POST counts as "given". */
-    p.options.depth_given = p.options.input_given = false;
     for (int i = 0; i < job.batch_count && !err; i++) {
         err = batches_load(t, job.batch_ids[i], &p.train[i]);
         p.train_count += !err;

@@ -3,11 +3,8 @@
  */
 #include "server/jobs/queue.h"
 
-#include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "core/err.h"
 #include "server/app.h"
@@ -43,20 +40,6 @@ void queue_free(struct queue *q)
 
 /* ---- start ---- */
 
-static int make_folders(const char *data_dir)
-{
-    static const char *const folders[] = {"batches", "models", "snapshots", "checkpoints"};
-    char path[4400];
-    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", data_dir, folders[i]);
-        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-            log_error("cannot make %s: %m", path);
-            return ERR_IO;
-        }
-    }
-    return 0;
-}
-
 static int write_recovery(struct db_txn *t, void *ctx)
 {
     (void)ctx;
@@ -65,13 +48,10 @@ static int write_recovery(struct db_txn *t, void *ctx)
 
 int queue_start(struct queue *q)
 {
-    const char *data_dir = q->app->config.data_dir;
-    int err = make_folders(data_dir);
-    if (!err)
-        err = db_write_wait(q->app->db, write_recovery, NULL); /* the loop does not turn yet */
+    int err = db_write_wait(q->app->db, write_recovery, NULL); /* the loop does not turn yet */
     if (err)
         return err;
-    recovery_sweep(q->app->db, data_dir);
+    recovery_sweep(q->app->db, q->app->config.data_dir);
     queue_kick(q);
     return 0;
 }

@@ -62,12 +62,6 @@ int batches_insert(struct db_txn *txn, struct batch *b)
     return insert_classes(txn, b);
 }
 
-int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version)
-{
-    return sql_run_one(txn, "UPDATE batches SET state = ?2, consumed_version = ?3 WHERE id = ?1",
-                       SQL(sql_int(id), sql_text(state), sql_int_or_null(consumed_version)));
-}
-
 int batches_drop_test(struct db_txn *txn, int64_t id, const char *old_hash, const char *hash,
                       const char *label, int64_t test_bytes)
 {

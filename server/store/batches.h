@@ -58,8 +58,6 @@ int batches_load_consumed(struct db_txn *txn, int64_t version, struct batch **ou
 /* Does any batch own the packs called `hash`? */
 bool batches_has_hash(struct db_txn *txn, const char *hash);
 void batches_release(struct batch *batches, int count); /* each, and the array */
-/* ERR_MISSING. `consumed_version` is for "consumed", else 0. */
-int batches_set_state(struct db_txn *txn, int64_t id, const char *state, int64_t consumed_version);
 
 /* Batches whose test images measure the class `label`: learned ones, and those with nothing but test
  * images. */

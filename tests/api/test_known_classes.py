@@ -180,6 +180,23 @@ def test_class_of_a_waiting_job(api):
     assert listed(api)[-1] == (3, None, 2, 1, 0, True)
 
 
+def test_retry_of_a_step_whose_class_is_known_by_now(api):
+    upload_step(api, "one", FIRST)
+    for name in ("new", "blue"):
+        api.upload(name, images.tar(["blue"], range(5000, 5030)))
+    api.learn("one", **{**QUICK, "epochs": 1})
+    job = api.train("new", **{**ON, "epochs": 5000})
+    api.post(f"{JOBS}/{job['id']}/cancel")
+    assert api.wait(job["id"])["state"] == "cancelled"
+    api.learn("blue", **{**ON, "epochs": 1}, exemplars={"total": 30})
+    before = kept(api)
+    assert list(before) == ["blue"]
+    again = api.post(f"{JOBS}/{job['id']}/retry").json()
+    assert api.wait(again["id"])["version"] == 3
+    assert listed(api)[-1] == (3, 1, 2, 2, 0, True)
+    assert kept(api) == before  # nobody wished them gone
+
+
 def test_shared_store(api):
     upload_step(api, "one", FIRST)
     upload_step(api, "two", SECOND)

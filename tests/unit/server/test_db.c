@@ -6,6 +6,7 @@
 #include <fcntl.h>
 
 #include "server/assets.h"
+#include "server/store/sql.h"
 
 static void patch_file(const struct store *s, long offset, uint8_t value)
 {
@@ -198,13 +199,13 @@ static void test_batches_page(void **state)
 static int write_bad_state(struct db_txn *t, void *ctx)
 {
     (void)ctx;
-    return batches_set_state(t, 1, "lost", 0);
+    return sql_run_one(t, "UPDATE batches SET state = 'lost' WHERE id = 1", SQL_NONE);
 }
 
 static int write_consumed_by_nothing(struct db_txn *t, void *ctx)
 {
     (void)ctx;
-    return batches_set_state(t, 1, "consumed", 7);
+    return sql_run_one(t, "UPDATE batches SET state = 'consumed', consumed_version = 7", SQL_NONE);
 }
 
 static void test_schema_refuses_nonsense(void **state)
