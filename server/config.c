@@ -44,7 +44,7 @@ static const struct option_row rows[] = {
     {"nice", KIND_INT, FIELD(nice_level), 0, 19},
     {"max-upload-bytes", KIND_BYTES, FIELD(max_upload_bytes), 1024, 1024 * GIB},
     {"max-image-bytes", KIND_BYTES, FIELD(max_image_bytes), 1024, GIB},
-    {"min-free-bytes", KIND_BYTES, FIELD(min_free_bytes), 0, 1024 * GIB},
+    {"min-free-bytes", KIND_BYTES, FIELD(min_free_bytes), 0, 1024 * 1024 * GIB},
     {"max-queued-jobs", KIND_INT, FIELD(max_queued_jobs), 1, 10000},
     {"max-connections", KIND_INT, FIELD(max_connections), 4, 10000},
     {"max-connections-per-address", KIND_INT, FIELD(max_connections_per_address), 1, 10000},

@@ -308,7 +308,7 @@ def test_restart_keeps_everything(api):
 @pytest.mark.parametrize("end, interruption", [("kill", "daemon_crashed"), ("stop", "daemon_stopped")])
 def test_interrupted_job_goes_on_by_itself(start_daemon, tmp_path, end, interruption):
     """From its checkpoint, and to the very model that an undisturbed run makes."""
-    options = {**TINY, "epochs": 60, "seed": 7}
+    options = {**TINY, "epochs": 80, "seed": 7}
     undisturbed, disturbed = (Client(start_daemon(tmp_path / name, threads=2)) for name in ("a", "b"))
     for api in (undisturbed, disturbed):
         upload_step(api, "one", FIRST)
@@ -321,7 +321,7 @@ def test_interrupted_job_goes_on_by_itself(start_daemon, tmp_path, end, interrup
     assert (resumed["state"], resumed["restarts"], resumed["interruption"]) == ("succeeded", 2, interruption)
     assert (resumed["attempt"], resumed["reproducible"]) == (1, True)
     epochs = disturbed.get(f"/api/v1/jobs/{job['id']}/metrics").json()["epochs"]
-    assert [e["epoch"] for e in epochs] == list(range(61))
+    assert [e["epoch"] for e in epochs] == list(range(81))
 
     undisturbed.learn("one", **options)
     for kind in ("models", "snapshots"):

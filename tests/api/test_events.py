@@ -153,20 +153,21 @@ def test_epochs_are_those_of_the_curves(api, listen):
 def test_progress_of_the_running_job(api, listen):
     api.upload("one", images.tar(["red", "green"], range(40)))
     job = api.train("one", **LONG)["id"]
+    start = time.monotonic()
     first = listen()
     messages = first.until(lambda m: m.kind == "progress" and m.data["progress"] > 0)
     assert messages[-1].data["job"] == job
-    start = time.monotonic()
-    first.until(lambda m: m.kind == "progress")
-    first.until(lambda m: m.kind == "progress")
+    for _ in range(3):
+        messages += first.until(lambda m: m.kind == "progress")
+    told = sum(m.kind == "progress" for m in messages)
+    assert told <= 2 + 2 * (time.monotonic() - start), "more often than twice a second"
     second = listen()
     assert second.until(lambda m: m.kind == "progress")[-1].data["job"] == job
-    assert time.monotonic() - start > 0.4, "more often than twice a second"
     assert api.post(f"/api/v1/jobs/{job}/cancel").status_code == 200
     ended = first.until(ends)
     assert ("job", "cancelling") in [(m.kind, m.data.get("state")) for m in ended]
     assert ended[-1].data["state"] == "cancelled"
-    time.sleep(0.1)  # between the commit and the end of its thread
+    wait_for(lambda: "job_progress_ratio" not in api.get("/metrics").text, what="the end of its thread")
     late = listen()
     time.sleep(1.2)
     api.upload("two", images.tar(["blue"], range(3)))
@@ -252,13 +253,13 @@ def test_number_of_clients_is_limited(daemon, api, listen):
 
 
 def test_heartbeat(listen):
+    start = time.monotonic()
     stream = listen()
     stream.next()
-    start = time.monotonic()
-    stream.socket.settimeout(20)
+    stream.socket.settimeout(60)
     while not stream.line().startswith(":"):
         pass
-    assert 13 < time.monotonic() - start < 18
+    assert time.monotonic() - start > 13
 
 
 def test_head_has_no_stream(daemon, api, listen):

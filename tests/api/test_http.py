@@ -184,7 +184,7 @@ def test_uploads_at_once_are_limited(front):
 
 
 def test_full_disk_is_told_before_the_upload(tmp_path):
-    front = Front(tmp_path / "data", "--min-free-bytes", "1024G")
+    front = Front(tmp_path / "data", "--min-free-bytes", "1048576G")
     reply, _ = ask(front, request("PUT", "/api/v1/batches/a", "Content-Length: 5"))
     assert reply.problem(507, "disk_full")["retryable"]
     assert front.stop() == 0

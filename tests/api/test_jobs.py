@@ -176,13 +176,14 @@ def test_warnings_stay_with_the_job(api):
 def test_when_a_queued_job_starts(api):
     api.upload("one", images.tar(FIRST, range(30)))
     api.learn("one", **TINY)
-    for name, label in (("two", "blue"), ("three", "yellow"), ("four", "grey")):
-        api.upload(name, images.tar([label], range(30)))
+    for name, label, count in (("two", "blue", 20), ("three", "yellow", 120), ("four", "grey", 120)):
+        api.upload(name, images.tar([label], range(count)))
     first = api.train("two", **LONG)
     running(api, first, 1)
     third, fourth = api.train("three", **LONG), api.train("four", **LONG)
-    assert wait_for(lambda: api.job(third["id"])["estimated_start"], 60)  # not known in the first 5 %
-    third, fourth = api.job(third["id"]), api.job(fourth["id"])
+    wait_for(lambda: api.job(third["id"])["estimated_start"], 300)  # not known in the first 5 %
+    seen = {job["id"]: job for job in api.get("/api/v1/jobs").json()["jobs"]}
+    third, fourth = seen[third["id"]], seen[fourth["id"]]
     assert third["created"] < third["estimated_start"] < fourth["estimated_start"]
     for job in (fourth, third, first):
         cancel(api, job["id"])

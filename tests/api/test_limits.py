@@ -9,7 +9,7 @@ import pytest
 import requests
 
 import images
-from conftest import DOCUMENTS, ROOT, Client
+from conftest import DOCUMENTS, ROOT, Client, wait_for
 
 OPTIONS = {"max_upload_bytes": 200000, "max_image_bytes": 20000, "max_queued_jobs": 1, "max_connections": 99}
 
@@ -76,7 +76,7 @@ def test_target(module_daemon, limits):
 
 
 def test_disk(start_daemon, tmp_path):
-    api = Client(start_daemon(tmp_path / "data", min_free_bytes="1024G"))
+    api = Client(start_daemon(tmp_path / "data", min_free_bytes="1048576G"))
     refused(api.put("/api/v1/batches/a", data=images.tar(["red"], [1])), 507, "min_free_bytes")
 
 
@@ -84,7 +84,8 @@ def test_queue(start_daemon, tmp_path):
     api = Client(start_daemon(tmp_path / "data", **OPTIONS))
     for i, label in enumerate(("red", "green", "blue")):
         api.upload(f"b{i}", images.tar([label, images.CLASSES[i + 3]], range(20)))
-    api.train("b0", depth=8, epochs=5000)
+    first = api.train("b0", depth=8, epochs=5000)
+    wait_for(lambda: api.job(first["id"])["state"] == "running", what="a start")  # until then it is queued too
     api.train("b1", depth=8, epochs=5000)
     reply = api.post("/api/v1/jobs", json={"batches": ["b2"]})
     refused(reply, 429, "queued_jobs")

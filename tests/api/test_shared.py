@@ -3,7 +3,7 @@
 import pytest
 
 import images
-from test_end_to_end import FIRST, SECOND, TINY, upload_step
+from test_end_to_end import FIRST, LONG, SECOND, TINY, upload_step
 from test_versions import MODELS, activate, answer, model
 
 SHARED = {**TINY, "epochs": 8, "store": "shared", "prune": {"keep": 0.4, "epochs": 1}}
@@ -67,8 +67,12 @@ def test_posted_while_there_was_room(api):
     """The job before it takes it: then this one fails, before it trains, and its batch stays."""
     upload_step(api, "one", FIRST)
     upload_step(api, "two", SECOND)
+    upload_step(api, "before", ["grey"])
+    before = api.train("before", **LONG)  # the other two are posted while it runs
     first = api.train("one", **{**SHARED, "prune": {"keep": 0.97, "epochs": 0}})
-    second = api.wait(api.train("two", **SHARED)["id"])
+    second = api.train("two", **SHARED)
+    assert api.post(f"/api/v1/jobs/{before['id']}/cancel").status_code == 200
+    second = api.wait(second["id"])
     assert api.wait(first["id"])["state"] == "succeeded"
     assert (second["state"], second["error"]["code"]) == ("failed", "capacity_exhausted")
     assert api.get(f"/api/v1/jobs/{second['id']}/metrics").json()["epochs"] == []

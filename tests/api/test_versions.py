@@ -125,7 +125,7 @@ def test_step_back_while_a_job_runs(api):
     """The job goes on; what it makes is kept, does not take over, and can be activated."""
     learn_two(api)
     upload_step(api, "three", ["grey"])
-    job = api.train("three", **{**TINY, "epochs": 60})
+    job = api.train("three", **{**TINY, "epochs": 150})
     running(api, job, 1)
     assert api.job(job["id"])["base"] == 2
     activate(api, 1)
