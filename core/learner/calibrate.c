@@ -3,40 +3,52 @@
 #include <math.h>
 #include <stddef.h>
 
-/* Mean negative log-likelihood of the labels under softmax(scale * scores). */
-static double negative_log_likelihood(int n, int classes, const float *scores, const int *labels,
-                                      double scale)
+#include "core/command.h"
+
+/* *out = mean negative log-likelihood of the labels under softmax(scale * scores).
+ * 0, or ERR_CANCELLED. */
+static int negative_log_likelihood(int n, int classes, const float *scores, const int *labels,
+                                   const atomic_int *command, double scale, double *out)
 {
     double loss = 0;
     for (int i = 0; i < n; i++) {
         const float *row = scores + (size_t)i * classes;
         double top = row[0], total = 0;
+        int err = command_poll(command);
+        if (err)
+            return err;
         for (int c = 1; c < classes; c++)
             top = row[c] > top ? row[c] : top;
         for (int c = 0; c < classes; c++)
             total += exp(scale * (row[c] - top));
         loss += log(total) - scale * (row[labels[i]] - top);
     }
-    return loss / n;
+    *out = loss / n;
+    return 0;
 }
 
-float calibrate_scale(int n, int classes, const float *scores, const int *labels)
+int calibrate_scale(int n, int classes, const float *scores, const int *labels,
+                    const atomic_int *command, float *scale)
 {
     const double ratio = (sqrt(5) - 1) / 2;
     double lo = log(CALIBRATE_MIN), hi = log(CALIBRATE_MAX);
     double a = hi - ratio * (hi - lo), b = lo + ratio * (hi - lo);
-    double fa = negative_log_likelihood(n, classes, scores, labels, exp(a));
-    double fb = negative_log_likelihood(n, classes, scores, labels, exp(b));
-    while (hi - lo > 1e-3) {
+    double fa, fb;
+    int err = negative_log_likelihood(n, classes, scores, labels, command, exp(a), &fa);
+    if (!err)
+        err = negative_log_likelihood(n, classes, scores, labels, command, exp(b), &fb);
+    while (!err && hi - lo > 1e-3) {
         if (fa < fb) {
             hi = b, b = a, fb = fa;
             a = hi - ratio * (hi - lo);
-            fa = negative_log_likelihood(n, classes, scores, labels, exp(a));
+            err = negative_log_likelihood(n, classes, scores, labels, command, exp(a), &fa);
         } else {
             lo = a, a = b, fa = fb;
             b = lo + ratio * (hi - lo);
-            fb = negative_log_likelihood(n, classes, scores, labels, exp(b));
+            err = negative_log_likelihood(n, classes, scores, labels, command, exp(b), &fb);
         }
     }
-    return (float)exp((lo + hi) / 2);
+    if (!err)
+        *scale = (float)exp((lo + hi) / 2);
+    return err;
 }

@@ -36,13 +36,15 @@ static int carry_over(struct learner *l, const float *features, struct model *m)
     if (!err)
         err = evaluate_features(f, d, l->gang, l->job->command, old);
     if (!err)
-        err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE, map);
+        err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE,
+                                 l->job->command, map);
     if (err)
         goto out;
     learner_copy_statistics(m, base);
     err = prototypes_carry(l->old_classes, width, map, m->prototypes);
     if (!err)
-        err = prototypes_carry_covariance(d->count, width, old, features, map, m->covariance);
+        err = prototypes_carry_covariance(d->count, width, old, features, map, l->job->command,
+                                          m->covariance);
 out:
     frozen_free(f);
     free(map);
@@ -56,7 +58,8 @@ static int fit_score_scale(struct learner *l, const struct frozen *f, struct mod
     float *scores = malloc((size_t)d->count * l->job->classes * sizeof *scores);
     int err = scores ? evaluate_scores(f, d, l->gang, l->job->command, scores) : ERR_NOMEM;
     if (!err)
-        m->score_scale = calibrate_scale(d->count, l->job->classes, scores, d->labels);
+        err = calibrate_scale(d->count, l->job->classes, scores, d->labels, l->job->command,
+                              &m->score_scale);
     free(scores);
     return err;
 }
@@ -98,7 +101,7 @@ static int take_in(struct learner *l, const float *features, struct model *m, in
         p[f] = (float)(before + share * apart[f]);
     }
     int err = prototypes_covariance(fresh, width, features, d->labels, c, c + 1, m->prototypes,
-                                    scratch);
+                                    l->job->command, scratch);
     size_t at = 0;
     for (int r = 0; !err && r < width; r++)
         for (int k = 0; k <= r; k++, at++)
@@ -135,11 +138,24 @@ static float renewed(const struct learner *l, const struct model *m)
     return sum;
 }
 
+/* Means of the classes in [first, end) over `count` images from `at` on, where they have any. */
+static int fit_means(struct learner *l, const float *features, int at, int count, int first,
+                     int end, struct model *m)
+{
+    int width = m->net->feature_count, err = 0;
+    for (int c = first; c < end && !err; c++) {
+        err = learner_commanded(l);
+        prototypes_mean(count, width, features + (size_t)at * (size_t)width,
+                        l->job->train->labels + at, c, c + 1, m->prototypes);
+    }
+    return err;
+}
+
 /* Takes the new images into prototypes, covariance and counts. */
 static int add_statistics(struct learner *l, const float *features, struct model *m)
 {
     const struct dataset *d = l->job->train;
-    int width = m->net->feature_count, classes = l->job->classes, fresh = fresh_images(l);
+    int width = m->net->feature_count, classes = l->job->classes, fresh = fresh_images(l), err = 0;
     float share = (float)(classes - l->old_classes) / (float)classes;
     float kept = 1 - renewed(l, m);
     size_t count = COVARIANCE_FLOATS(width);
@@ -148,11 +164,12 @@ static int add_statistics(struct learner *l, const float *features, struct model
         return ERR_NOMEM;
     /* What there are images of says more than what was carried; where the features are the same, nothing was. */
     if (!l->refines)
-        prototypes_mean(l->job->exemplars, width, features + (size_t)fresh * (size_t)width,
-                        d->labels + fresh, 0, l->old_classes, m->prototypes);
-    prototypes_mean(fresh, width, features, d->labels, l->old_classes, classes, m->prototypes);
-    int err = prototypes_covariance(fresh, width, features, d->labels, l->old_classes, classes,
-                                    m->prototypes, added);
+        err = fit_means(l, features, fresh, l->job->exemplars, 0, l->old_classes, m);
+    if (!err)
+        err = fit_means(l, features, 0, fresh, l->old_classes, classes, m);
+    if (!err)
+        err = prototypes_covariance(fresh, width, features, d->labels, l->old_classes, classes,
+                                    m->prototypes, l->job->command, added);
     for (size_t i = 0; !err && i < count; i++)
         m->covariance[i] = kept * m->covariance[i] + share * added[i];
     for (int c = l->old_classes; c < classes; c++)
@@ -179,7 +196,7 @@ static int pick_exemplars(struct learner *l, const float *features)
         if (count_fresh(l, c) > 0)
             err = exemplars_pick(l->options->exemplars_select, d->count,
                                  l->model->net->feature_count, features, d->labels, c, each,
-                                 l->options->seed, to, &count);
+                                 l->options->seed, l->job->command, to, &count);
         else
             for (int i = fresh; i < d->count && count < each; i++)
                 if (d->labels[i] == c)

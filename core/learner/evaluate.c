@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/command.h"
 #include "core/err.h"
 #include "core/m2kd/prototypes.h"
 
@@ -48,11 +49,6 @@ static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, i
         run->predicted[at + i] = argmax(classes, rows + (size_t)i * classes);
 }
 
-static bool commanded(const struct evaluation_run *run)
-{
-    return run->command && atomic_load_explicit(run->command, memory_order_relaxed) != 0;
-}
-
 static int run_slice(struct evaluation_run *run, int lo, int hi)
 {
     const struct model *m = frozen_model(run->frozen);
@@ -64,10 +60,9 @@ static int run_slice(struct evaluation_run *run, int lo, int hi)
     int err = x && rows ? frozen_workspace_new(&ws, run->frozen) : ERR_NOMEM;
     for (int at = lo; !err && at < hi; at += CHUNK) {
         int n = hi - at < CHUNK ? hi - at : CHUNK;
-        if (commanded(run)) {
-            err = ERR_CANCELLED;
+        err = command_poll(run->command);
+        if (err)
             break;
-        }
         for (int i = 0; i < n; i++)
             dataset_image(run->data, at + i, m->mean, m->std, x + i * image);
         run_chunk(run, ws, at, n, x, rows);

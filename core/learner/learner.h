@@ -130,7 +130,7 @@ struct learner_job {
     struct model *base;          /* the active model; NULL for the first step */
     const char *const *snapshot_paths; /* one an earlier step, oldest first; base->step_count of them */
     const char *checkpoint_path, *model_path, *snapshot_path;
-    atomic_int *command;         /* enum learner_command; polled between layers */
+    atomic_int *command;         /* enum learner_command; polled between layers, images, rows */
     /* Called on the learner's thread; must not block long. */
     void (*on_progress)(void *ctx, const struct learner_progress *p);
     void (*on_epoch)(void *ctx, const struct learner_epoch *e);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/command.h"
 #include "core/err.h"
 #include "core/nn/rng.h"
 
@@ -20,9 +21,10 @@ static double distance(int feature_count, const double *mean, const double *sum,
     return squares;
 }
 
-/* Moves the next `keep` of rows[0..count-1] to the front, in order. sums: 2 F doubles, zeroed. */
-static void herd(int count, int keep, int feature_count, const float *features, int *rows,
-                 double *sums)
+/* Moves the next `keep` of rows[0..count-1] to the front, in order. sums: 2 F doubles, zeroed.
+ * 0, or ERR_CANCELLED. */
+static int herd(int count, int keep, int feature_count, const float *features,
+                const atomic_int *command, int *rows, double *sums)
 {
     double *mean = sums, *sum = sums + feature_count;
     size_t width = (size_t)feature_count;
@@ -30,8 +32,10 @@ static void herd(int count, int keep, int feature_count, const float *features, 
         for (size_t f = 0; f < width; f++)
             mean[f] += (double)features[(size_t)rows[i] * width + f] / count;
     for (int k = 0; k < keep; k++) {
-        int best = k;
+        int best = k, err = command_poll(command);
         double nearest = INFINITY;
+        if (err)
+            return err;
         for (int i = k; i < count; i++) {
             double d = distance(feature_count, mean, sum, features + (size_t)rows[i] * width, k + 1);
             if (d < nearest) {
@@ -46,10 +50,12 @@ static void herd(int count, int keep, int feature_count, const float *features, 
         for (size_t f = 0; f < width; f++)
             sum[f] += (double)features[(size_t)row * width + f];
     }
+    return 0;
 }
 
 int exemplars_pick(enum exemplars_select how, int n, int feature_count, const float *features,
-                   const int *labels, int class, int keep, uint64_t seed, int *picked, int *count)
+                   const int *labels, int class, int keep, uint64_t seed,
+                   const atomic_int *command, int *picked, int *count)
 {
     int *rows = malloc(((size_t)n + 1) * sizeof *rows), found = 0;
     double *sums = calloc(2 * (size_t)feature_count, sizeof *sums);
@@ -63,13 +69,15 @@ int exemplars_pick(enum exemplars_select how, int n, int feature_count, const fl
     keep = keep < found ? keep : found;
     switch (how) {
     case EXEMPLARS_HERDING:
-        herd(found, keep, feature_count, features, rows, sums);
+        err = herd(found, keep, feature_count, features, command, rows, sums);
         break;
     case EXEMPLARS_RANDOM:
         rng_init(&r, seed, (uint64_t)STREAM_EXEMPLARS << 56 | (uint64_t)class);
         rng_shuffle(&r, rows, found);
         break;
     }
+    if (err)
+        goto out;
     for (int i = 0; i < keep; i++)
         picked[i] = rows[i];
     *count = keep;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/command.h"
 #include "core/err.h"
 
 /* LAPACK, Fortran calling convention; comes with OpenBLAS. */
@@ -62,20 +63,27 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
     }
 }
 
+static void widen(size_t count, const float *from, double scale, double *to)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = scale * from[i];
+}
+
 /* gram += O'O and cross += N'O, both (F,F), over the rows, widened to double a block at a time.
  * cross is the transpose of O'N: row major here is the column major that LAPACK expects. */
-static void accumulate(int n, int feature_count, const float *old_features,
-                       const float *new_features, double *wide, double *gram, double *cross)
+static int accumulate(int n, int feature_count, const float *old_features,
+                      const float *new_features, const atomic_int *command, double *wide,
+                      double *gram, double *cross)
 {
     size_t width = (size_t)feature_count;
     double *wide_old = wide, *wide_new = wide + FIT_BLOCK * width;
     for (int from = 0; from < n; from += FIT_BLOCK) {
-        int rows = n - from < FIT_BLOCK ? n - from : FIT_BLOCK;
+        int rows = n - from < FIT_BLOCK ? n - from : FIT_BLOCK, err = command_poll(command);
         size_t at = (size_t)from * width, count = (size_t)rows * width;
-        for (size_t i = 0; i < count; i++) {
-            wide_old[i] = old_features[at + i];
-            wide_new[i] = new_features[at + i];
-        }
+        if (err)
+            return err;
+        widen(count, old_features + at, 1, wide_old);
+        widen(count, new_features + at, 1, wide_new);
         cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count, rows,
                     1.0, wide_old, feature_count, wide_old, feature_count, 1.0, gram,
                     feature_count);
@@ -83,6 +91,7 @@ static void accumulate(int n, int feature_count, const float *old_features,
                     1.0, wide_new, feature_count, wide_old, feature_count, 1.0, cross,
                     feature_count);
     }
+    return 0;
 }
 
 static void identity(int feature_count, float *map)
@@ -111,7 +120,8 @@ static int solve(int feature_count, double *gram, double *cross, float *map)
 }
 
 int prototypes_fit_map(int n, int feature_count, const float *old_features,
-                       const float *new_features, double ridge, float *map)
+                       const float *new_features, double ridge, const atomic_int *command,
+                       float *map)
 {
     if (n == 0) {
         identity(feature_count, map);
@@ -124,7 +134,9 @@ int prototypes_fit_map(int n, int feature_count, const float *old_features,
     int err = ERR_NOMEM;
     if (!gram || !cross || !wide)
         goto out;
-    accumulate(n, feature_count, old_features, new_features, wide, gram, cross);
+    err = accumulate(n, feature_count, old_features, new_features, command, wide, gram, cross);
+    if (err)
+        goto out;
     for (size_t f = 0; f < width; f++) {
         gram[f * width + f] += ridge;
         cross[f * width + f] += ridge;
@@ -194,13 +206,17 @@ static void row_weights(int n, const int *labels, int first, int end, double *we
 }
 
 int prototypes_covariance(int n, int feature_count, const float *features, const int *labels,
-                          int first, int end, const float *prototypes, float *covariance)
+                          int first, int end, const float *prototypes, const atomic_int *command,
+                          float *covariance)
 {
     size_t width = (size_t)feature_count;
     double *square = calloc(width * width, sizeof *square);
     double *block = malloc(FIT_BLOCK * width * sizeof *block);
     double *weights = malloc(((size_t)(end - first) + 1) * sizeof *weights);
     int rows = 0, err = square && block && weights ? 0 : ERR_NOMEM;
+    if (err)
+        goto out;
+    err = command_poll(command);
     if (err)
         goto out;
     row_weights(n, labels, first, end, weights);
@@ -212,10 +228,13 @@ int prototypes_covariance(int n, int feature_count, const float *features, const
         for (size_t f = 0; f < width; f++)
             block[(size_t)rows * width + f] =
                 weights[labels[i] - first] * ((double)x[f] - (double)mean[f]);
-        if (++rows == FIT_BLOCK) {
-            add_gram(feature_count, rows, block, square);
-            rows = 0;
-        }
+        if (++rows < FIT_BLOCK)
+            continue;
+        err = command_poll(command);
+        if (err)
+            goto out;
+        add_gram(feature_count, rows, block, square);
+        rows = 0;
     }
     if (rows)
         add_gram(feature_count, rows, block, square);
@@ -239,50 +258,57 @@ static void conjugate(int feature_count, const double *map, const double *c, dou
                 feature_count);
 }
 
-/* residual (n,F) = new - old M, less its mean, over sqrt(n): its gram matrix is R. */
-static void fill_residual(int n, int feature_count, const float *old_features,
-                          const float *new_features, const double *map, double *residual)
+/* square += R over the rows, a block at a time: with r = (new - old M) / sqrt(n) and s the sum of
+ * all r, that is the sum of all r r' less s s' / n. wide: 2 FIT_BLOCK F doubles; sum: F, zeroed. */
+static int add_residual(int n, int feature_count, const float *old_features,
+                        const float *new_features, const double *map, const atomic_int *command,
+                        double *wide, double *sum, double *square)
 {
     size_t width = (size_t)feature_count;
-    double scale = 1 / sqrt((double)n);
-    for (size_t i = 0; i < (size_t)n; i++)
-        for (size_t f = 0; f < width; f++) {
-            double r = new_features[i * width + f];
-            for (size_t k = 0; k < width; k++)
-                r -= (double)old_features[i * width + k] * map[k * width + f];
-            residual[i * width + f] = scale * r;
-        }
-    for (size_t f = 0; f < width; f++) {
-        double sum = 0;
-        for (size_t i = 0; i < (size_t)n; i++)
-            sum += residual[i * width + f];
-        for (size_t i = 0; i < (size_t)n; i++)
-            residual[i * width + f] -= sum / n;
+    double *old = wide, *residual = wide + FIT_BLOCK * width, scale = 1 / sqrt((double)n);
+    for (int from = 0; from < n; from += FIT_BLOCK) {
+        int rows = n - from < FIT_BLOCK ? n - from : FIT_BLOCK, err = command_poll(command);
+        size_t at = (size_t)from * width, count = (size_t)rows * width;
+        if (err)
+            return err;
+        widen(count, old_features + at, scale, old);
+        widen(count, new_features + at, scale, residual);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, feature_count, feature_count,
+                    -1.0, old, feature_count, map, feature_count, 1.0, residual, feature_count);
+        for (size_t i = 0; i < count; i += width)
+            for (size_t f = 0; f < width; f++)
+                sum[f] += residual[i + f];
+        add_gram(feature_count, rows, residual, square);
     }
+    cblas_dger(CblasRowMajor, feature_count, feature_count, -1.0 / n, sum, 1, sum, 1, square,
+               feature_count);
+    return 0;
 }
 
 int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
-                                const float *new_features, const float *map, float *covariance)
+                                const float *new_features, const float *map,
+                                const atomic_int *command, float *covariance)
 {
     size_t width = (size_t)feature_count, count = width * width;
-    double *wide = malloc(4 * count * sizeof *wide);
-    double *residual = malloc(((size_t)n * width + 1) * sizeof *residual);
-    int err = wide && residual ? 0 : ERR_NOMEM;
+    double *square = malloc(4 * count * sizeof *square);
+    double *wide = malloc(2 * FIT_BLOCK * width * sizeof *wide);
+    double *sum = calloc(width, sizeof *sum);
+    int err = square && wide && sum ? 0 : ERR_NOMEM;
     if (err)
         goto out;
-    double *m = wide, *c = wide + count, *product = wide + 2 * count, *square = wide + 3 * count;
-    for (size_t i = 0; i < count; i++)
-        m[i] = map[i];
+    double *m = square + count, *c = square + 2 * count, *product = square + 3 * count;
+    widen(count, map, 1, m);
     unpack(feature_count, covariance, c);
     conjugate(feature_count, m, c, product, square);
-    if (n > 0) {
-        fill_residual(n, feature_count, old_features, new_features, m, residual);
-        add_gram(feature_count, n, residual, square);
-    }
-    pack(feature_count, square, covariance);
+    if (n > 0)
+        err = add_residual(n, feature_count, old_features, new_features, m, command, wide, sum,
+                           square);
+    if (!err)
+        pack(feature_count, square, covariance);
 out:
+    free(square);
     free(wide);
-    free(residual);
+    free(sum);
     return err;
 }
 

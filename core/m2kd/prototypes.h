@@ -5,11 +5,14 @@
  * Features are F floats (64 for CIFAR ResNets, 512 for ResNet-18), here always L2-normalised. Kept are the mean of each
  * class, its prototype, and one covariance that all classes share: how the images of a class lie around its mean. It is
  * symmetric and stored as its lower triangle, row by row: COVARIANCE_FLOATS(F) floats.
- * Pure functions on the calling thread; linear systems go through LAPACK.
+ * Pure functions on the calling thread; linear systems go through LAPACK. What multiplies all rows
+ * polls `command`, which may be NULL, every few of them (core/command.h): once it is set the answer
+ * is ERR_CANCELLED, and nothing is written.
  */
 #ifndef ACCRETED_CORE_M2KD_PROTOTYPES_H
 #define ACCRETED_CORE_M2KD_PROTOTYPES_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 /* Scales each of n rows of F floats to unit length (a zero row stays zero). */
@@ -31,23 +34,26 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
  * dposv). The penalty is the distance from the identity, as strong as `ridge` images in each direction: where the current data say
  * little, prototypes stay put; without any data (n = 0) M is the identity.
  * Errors: ERR_NUMERIC (ridge not positive and too little data, or features that are not finite),
- * ERR_NOMEM. */
+ * ERR_NOMEM, ERR_CANCELLED. */
 int prototypes_fit_map(int n, int feature_count, const float *old_features,
-                       const float *new_features, double ridge, float *map);
+                       const float *new_features, double ridge, const atomic_int *command,
+                       float *map);
 
 /* rows <- rows * map, n rows of F floats, in place. Errors: ERR_NOMEM. */
 int prototypes_carry(int n, int feature_count, const float *map, float *rows);
 
 /* covariance = mean over the classes in [first, end) that have rows of (1/n_c) sum of (x - p_c)(x - p_c)', with p_c their
  * prototype as prototypes_mean makes it: each class counts the same, however many images it has. Zero without any.
- * Errors: ERR_NOMEM. */
+ * Errors: ERR_NOMEM, ERR_CANCELLED. */
 int prototypes_covariance(int n, int feature_count, const float *features, const int *labels,
-                          int first, int end, const float *prototypes, float *covariance);
+                          int first, int end, const float *prototypes, const atomic_int *command,
+                          float *covariance);
 /* covariance <- M'CM + R in place, where R is the covariance of new_i - old_i M on the n rows of current data: the map
  * explains only a part of what features do, and alone would make old classes look tighter than they are. M is
- * prototypes_fit_map's. Errors: ERR_NOMEM. */
+ * prototypes_fit_map's. Errors: ERR_NOMEM, ERR_CANCELLED. */
 int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
-                                const float *new_features, const float *map, float *covariance);
+                                const float *new_features, const float *map,
+                                const atomic_int *command, float *covariance);
 
 /* Nearest mean by cosine, as a linear map of unit features: rows[c] = normalised prototype, bias 0.
  * rows (classes, F), bias (classes). */

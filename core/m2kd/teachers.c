@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/command.h"
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
 #include "core/model/retire.h"
@@ -135,11 +136,6 @@ static int alloc_rows(struct teachers *t, int batch_max)
     return t->base && !t->features ? ERR_NOMEM : 0;
 }
 
-static bool commanded(const struct teachers *t)
-{
-    return t->command && atomic_load_explicit(t->command, memory_order_relaxed) != 0;
-}
-
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  const struct teachers_options *o)
 {
@@ -159,7 +155,7 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
     if (!t->each)
         goto fail;
     for (int i = 0; i < t->count; i++) {
-        err = commanded(t) ? ERR_CANCELLED : 0;
+        err = command_poll(t->command);
         if (err)
             goto fail;
         err = load_teacher(&t->each[i], paths[skip + i], skip + i, o);
@@ -273,7 +269,7 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
 {
     size_t image = image_floats(t);
     int heads = taps ? t->heads : 1;
-    for (int k = BASE; k < t->count && !commanded(t); k++) {
+    for (int k = BASE; k < t->count && !command_poll(t->command); k++) {
         int rows[CHUNK], gathered = 0;
         for (int i = 0; i < n; i++) {
             if (!(k == BASE ? row_has_base(t, batch, at + i)

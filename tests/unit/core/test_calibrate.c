@@ -6,10 +6,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <cmocka.h>
 
+#include "core/err.h"
 #include "core/learner/calibrate.h"
 #include "core/nn/rng.h"
+#include "tests/unit/core/command_fixture.h"
 
 static void test_calibration_finds_the_scale(void **state)
 {
@@ -29,14 +32,35 @@ static void test_calibration_finds_the_scale(void **state)
         for (int c = 0; c < K - 1 && u > p[c] / total; c++, labels[i]++)
             u -= p[c] / total;
     }
-    float scale = calibrate_scale(N, K, scores, labels);
+    float scale;
+    assert_int_equal(calibrate_scale(N, K, scores, labels, NULL, &scale), 0);
     assert_true(scale > 6.3f && scale < 7.7f);
+}
+
+/* A command given while many rows of many classes are gone through ends that. */
+static void test_commanded(void **state)
+{
+    (void)state;
+    enum { N = 20000, K = 100 };
+    float *scores = malloc((size_t)N * K * sizeof *scores), scale = 42;
+    int *labels = calloc(N, sizeof *labels);
+    struct rng r;
+    assert_true(scores && labels);
+    rng_init(&r, 6, 6);
+    for (int i = 0; i < N * K; i++)
+        scores[i] = rng_uniform(&r);
+    assert_int_equal(calibrate_scale(N, K, scores, labels, command_in_a_moment(), &scale),
+                     ERR_CANCELLED);
+    assert_true(scale == 42);
+    free(scores);
+    free(labels);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calibration_finds_the_scale),
+        cmocka_unit_test(test_commanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "core/err.h"
 #include "core/m2kd/exemplars.h"
 #include "core/m2kd/prototypes.h"
 #include "core/nn/rng.h"
+#include "tests/unit/core/command_fixture.h"
 
 enum { N = 90, F = 5, CLASS = 2, IN_CLASS = N / 3 };
 
@@ -35,7 +37,7 @@ static void test_herding_by_hand(void **state)
     const float features[5] = {0, 1, 77, 2, 9};
     const int labels[5] = {1, 1, 0, 1, 1}, want[4] = {3, 1, 4, 0};
     int picked[5], count;
-    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, 5, 1, features, labels, 1, 9, 0, picked, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, 5, 1, features, labels, 1, 9, 0, NULL, picked, &count), 0);
     assert_int_equal(count, 4);
     for (int i = 0; i < 4; i++)
         assert_int_equal(picked[i], want[i]);
@@ -63,9 +65,9 @@ static void test_order(void **state)
     static float features[N * F];
     int labels[N], few[8], many[N], random[8], count;
     fill(features, labels);
-    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, N, F, features, labels, CLASS, 8, 1, few, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, N, F, features, labels, CLASS, 8, 1, NULL, few, &count), 0);
     assert_int_equal(count, 8);
-    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, N, F, features, labels, CLASS, N, 1, many, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, N, F, features, labels, CLASS, N, 1, NULL, many, &count), 0);
     assert_int_equal(count, IN_CLASS);
     for (int i = 0; i < count; i++) {
         assert_int_equal(labels[many[i]], CLASS);
@@ -76,7 +78,7 @@ static void test_order(void **state)
     }
     double by_chance = 0;
     for (uint64_t seed = 0; seed < 50; seed++) {
-        assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, seed, random, &count), 0);
+        assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, seed, NULL, random, &count), 0);
         by_chance += distance_to_mean(features, random, 8, labels) / 50;
     }
     assert_true(distance_to_mean(features, few, 8, labels) < 0.6 * by_chance);
@@ -88,17 +90,37 @@ static void test_random_depends_on_the_seed(void **state)
     static float features[N * F];
     int labels[N], a[8], b[8], count, same = 0;
     fill(features, labels);
-    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 1, a, &count), 0);
-    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 1, b, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 1, NULL, a, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 1, NULL, b, &count), 0);
     assert_memory_equal(a, b, sizeof a);
-    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 2, b, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, CLASS, 8, 2, NULL, b, &count), 0);
     for (int i = 0; i < 8; i++) {
         assert_int_equal(labels[b[i]], CLASS);
         same += a[i] == b[i];
     }
     assert_true(same < 8);
-    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, 7, 8, 2, b, &count), 0);
+    assert_int_equal(exemplars_pick(EXEMPLARS_RANDOM, N, F, features, labels, 7, 8, 2, NULL, b, &count), 0);
     assert_int_equal(count, 0);
+}
+
+/* A command given while many are picked from many ends that. */
+static void test_herding_commanded(void **state)
+{
+    (void)state;
+    enum { MANY = 8000, LONG = 64 };
+    float *features = malloc((size_t)MANY * LONG * sizeof *features);
+    int *labels = calloc(MANY, sizeof *labels), *picked = malloc(MANY * sizeof *picked), count = 42;
+    struct rng r;
+    assert_true(features && labels && picked);
+    rng_init(&r, 4, 4);
+    for (int i = 0; i < MANY * LONG; i++)
+        features[i] = rng_normal(&r);
+    assert_int_equal(exemplars_pick(EXEMPLARS_HERDING, MANY, LONG, features, labels, 0, MANY, 0,
+                                    command_in_a_moment(), picked, &count), ERR_CANCELLED);
+    assert_int_equal(count, 42);
+    free(features);
+    free(labels);
+    free(picked);
 }
 
 int main(void)
@@ -107,6 +129,7 @@ int main(void)
         cmocka_unit_test(test_herding_by_hand),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_random_depends_on_the_seed),
+        cmocka_unit_test(test_herding_commanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

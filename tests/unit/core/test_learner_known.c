@@ -67,7 +67,7 @@ static void check_statistics(struct model *m, const struct dataset *all, float w
     assert_int_equal(evaluate_features(f, all, g, NULL, features), 0);
     prototypes_mean(all->count, width, features, all->labels, 0, classes, means);
     assert_int_equal(prototypes_covariance(all->count, width, features, all->labels, 0, classes,
-                                           means, covariance), 0);
+                                           means, NULL, covariance), 0);
     is_near(m->prototypes, means, (size_t)classes * (size_t)width, within);
     is_near(m->covariance, covariance, triangle, 1e-5f);
     frozen_free(f);

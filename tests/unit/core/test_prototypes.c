@@ -6,12 +6,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "core/err.h"
 #include "core/m2kd/prototypes.h"
+#include "tests/unit/core/command_fixture.h"
 
 enum { N = 700, F = 6, WIDE = 70 };
 
@@ -76,7 +78,7 @@ static void test_map_is_the_minimum(void **state)
     for (int i = 0; i < N * F; i++)
         new[i] = 0.3f * new[i] + old[i];
     prototypes_normalise(N, F, new);
-    assert_int_equal(prototypes_fit_map(N, F, old, new, ridge, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, old, new, ridge, NULL, map), 0);
 
     double largest = 0;
     for (int a = 0; a < F; a++)
@@ -107,9 +109,9 @@ static void test_identity_when_nothing_to_learn(void **state)
     static float old[N * F];
     float map[F * F];
     fill_units(old, N, F, 4);
-    assert_int_equal(prototypes_fit_map(N, F, old, old, 0.01, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, old, old, 0.01, NULL, map), 0);
     check_identity(map);
-    assert_int_equal(prototypes_fit_map(0, F, NULL, NULL, 0.01, map), 0);
+    assert_int_equal(prototypes_fit_map(0, F, NULL, NULL, 0.01, NULL, map), 0);
     check_identity(map);
 
     /* Data in the first two directions say nothing about the others. */
@@ -121,7 +123,7 @@ static void test_identity_when_nothing_to_learn(void **state)
         new[i * F] = -old[i * F + 1];
         new[i * F + 1] = old[i * F];
     }
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-6, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-6, NULL, map), 0);
     assert_true(fabsf(map[1] - 1.0f) < 1e-3f && fabsf(map[F] + 1.0f) < 1e-3f);
     for (int a = 2; a < F; a++)
         for (int b = 0; b < F; b++)
@@ -153,7 +155,7 @@ static void test_carry_recovers_a_rotation(void **state)
     for (int i = 0; i < 3; i++)
         rotate(want + i * F);
 
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-7, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-7, NULL, map), 0);
     assert_int_equal(prototypes_carry(3, F, map, prototypes), 0);
     for (int i = 0; i < 3 * F; i++)
         assert_true(fabsf(prototypes[i] - want[i]) < 1e-4f);
@@ -189,11 +191,11 @@ static void test_covariance(void **state)
             for (int b = 0; b < F; b++)
                 want[a][b] += (rows[i * F + a] - means[labels[i] * F + a]) *
                               (rows[i * F + b] - means[labels[i] * F + b]) / counts[labels[i]] / 2.0;
-    assert_int_equal(prototypes_covariance(N, F, rows, labels, FIRST, END, means, covariance), 0);
+    assert_int_equal(prototypes_covariance(N, F, rows, labels, FIRST, END, means, NULL, covariance), 0);
     for (int a = 0; a < F; a++)
         for (int b = 0; b < F; b++)
             assert_true(fabs(entry(covariance, a, b) - want[a][b]) < 1e-6);
-    assert_int_equal(prototypes_covariance(N, F, rows, labels, 2, 3, means, covariance), 0);
+    assert_int_equal(prototypes_covariance(N, F, rows, labels, 2, 3, means, NULL, covariance), 0);
     for (size_t i = 0; i < COVARIANCE_FLOATS(F); i++)
         assert_true(covariance[i] == 0);
 }
@@ -213,17 +215,99 @@ static void test_carried_covariance_is_the_new_one(void **state)
         for (int f = 0; f < F; f++)
             new[i * F + f] += 0.5f * frand(&seed);
     }
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-9, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-9, NULL, map), 0);
     prototypes_mean(N, F, old, labels, 0, 1, mean);
-    assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, carried), 0);
-    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, carried), 0);
+    assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, NULL, carried), 0);
+    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, NULL, carried), 0);
     prototypes_mean(N, F, new, labels, 0, 1, mean);
-    assert_int_equal(prototypes_covariance(N, F, new, labels, 0, 1, mean, want), 0);
+    assert_int_equal(prototypes_covariance(N, F, new, labels, 0, 1, mean, NULL, want), 0);
     for (size_t i = 0; i < COVARIANCE_FLOATS(F); i++)
         assert_true(fabs(carried[i] - want[i]) < 2e-3);
     /* The map alone would lose the noise, of variance 1/12 in each direction. */
     for (int f = 0; f < F; f++)
         assert_true(entry(carried, f, f) > 1 / 12.0);
+}
+
+/* Against the definition written out, M'CM + R, for a map that leaves a mean behind and more rows than go at a time. */
+static void test_carried_covariance(void **state)
+{
+    (void)state;
+    static float old[N * F], new[N * F];
+    static double residual[N][F];
+    float map[F * F], covariance[COVARIANCE_FLOATS(F)], carried[COVARIANCE_FLOATS(F)];
+    double mean[F] = {0};
+    fill_units(old, N, F, 12);
+    fill_units(new, N, F, 13);
+    fill_units(map, F, F, 14);
+    for (int r = 0, at = 0; r < F; r++)
+        for (int c = 0; c <= r; c++, at++)
+            covariance[at] = r == c ? 2.0f : 0.1f * (float)(r - c);
+    memcpy(carried, covariance, sizeof carried);
+    for (int i = 0; i < N; i++)
+        for (int f = 0; f < F; f++) {
+            new[i * F + f] += 3;
+            residual[i][f] = new[i * F + f];
+            for (int k = 0; k < F; k++)
+                residual[i][f] -= (double)old[i * F + k] * map[k * F + f];
+            mean[f] += residual[i][f] / N;
+        }
+    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, NULL, carried), 0);
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < F; b++) {
+            double want = 0;
+            for (int i = 0; i < N; i++)
+                want += (residual[i][a] - mean[a]) * (residual[i][b] - mean[b]) / N;
+            for (int r = 0; r < F; r++)
+                for (int c = 0; c < F; c++)
+                    want += map[r * F + a] * entry(covariance, r, c) * map[c * F + b];
+            assert_true(fabs(entry(carried, a, b) - want) < 1e-6);
+        }
+}
+
+static int fit(int n, int width, const float *rows, const int *labels, const float *square,
+               const atomic_int *command, float *out)
+{
+    (void)labels;
+    (void)square;
+    return prototypes_fit_map(n, width, rows, rows + width, 1, command, out);
+}
+
+static int spread(int n, int width, const float *rows, const int *labels, const float *square,
+                  const atomic_int *command, float *out)
+{
+    return prototypes_covariance(n, width, rows, labels, 0, 1, square, command, out);
+}
+
+static int carry(int n, int width, const float *rows, const int *labels, const float *square,
+                 const atomic_int *command, float *out)
+{
+    (void)labels;
+    return prototypes_carry_covariance(n, width, rows, rows + width, square, command, out);
+}
+
+/* A command given while it is at work ends what goes through all rows, and nothing is written. */
+static void test_commanded(void **state)
+{
+    (void)state;
+    enum { ROWS = 30000, LONG = 512 };
+    int (*const works[])(int, int, const float *, const int *, const float *, const atomic_int *,
+                         float *) = {fit, spread, carry};
+    float *rows = malloc((size_t)(ROWS + 1) * LONG * sizeof *rows);
+    float *square = calloc((size_t)LONG * LONG, sizeof *square);
+    float *out = calloc((size_t)LONG * LONG, sizeof *out);
+    int *labels = calloc(ROWS, sizeof *labels);
+    assert_true(rows && square && out && labels);
+    fill_units(rows, ROWS + 1, LONG, 15);
+    for (size_t k = 0; k < sizeof works / sizeof *works; k++) {
+        assert_int_equal(works[k](ROWS, LONG, rows, labels, square, command_in_a_moment(), out),
+                         ERR_CANCELLED);
+        for (size_t i = 0; i < (size_t)LONG * LONG; i++)
+            assert_true(out[i] == 0);
+    }
+    free(rows);
+    free(square);
+    free(out);
+    free(labels);
 }
 
 static void test_cosine(void **state)
@@ -265,12 +349,12 @@ static void test_unsolvable(void **state)
 {
     (void)state;
     float old[2 * F] = {1}, new[2 * F] = {1}, map[F * F] = {42.0f};
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.0, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.0, NULL, map), ERR_NUMERIC);
     old[3] = NAN;
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
     old[3] = 0;
     new[3] = INFINITY;
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
     assert_true(map[0] == 42.0f);
 }
 
@@ -284,6 +368,8 @@ int main(void)
         cmocka_unit_test(test_carry_recovers_a_rotation),
         cmocka_unit_test(test_covariance),
         cmocka_unit_test(test_carried_covariance_is_the_new_one),
+        cmocka_unit_test(test_carried_covariance),
+        cmocka_unit_test(test_commanded),
         cmocka_unit_test(test_cosine),
         cmocka_unit_test(test_discriminant),
         cmocka_unit_test(test_unsolvable),
