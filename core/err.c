@@ -25,7 +25,7 @@ const char *err_str(int code)
     case ERR_CANCELLED:
         return "cancelled";
     case ERR_STOPPED:
-        return "stopped at a checkpoint";
+        return "stopped";
     case ERR_DIVERGED:
         return "training diverged";
     case ERR_NUMERIC:

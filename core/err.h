@@ -16,7 +16,7 @@ enum err {
     ERR_CORRUPT = -6,   /* a checksum or length does not match: the file is damaged */
     ERR_MISSING = -7,   /* no such file or record */
     ERR_CANCELLED = -8, /* the caller's command word asked to cancel */
-    ERR_STOPPED = -9,   /* the caller's command word asked to stop; a checkpoint was written */
+    ERR_STOPPED = -9,   /* the caller's command word asked to stop; the last checkpoint, if any, stays */
     ERR_DIVERGED = -10, /* the loss became infinite or not a number */
     ERR_NUMERIC = -11,  /* a linear system could not be solved */
 };

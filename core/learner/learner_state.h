@@ -37,7 +37,7 @@ struct learner {
     enum learner_phase phase;
 };
 
-/* Stream numbers of the job's random draws; the seed is mixed with the step (learner_stream). */
+/* Stream numbers of the job's random draws; the seed is mixed with the step (stream_init in fit.c). */
 enum { STREAM_ORDER = 2, STREAM_VIEW = 3 };
 
 /* Runs epochs epochs_done..end-1 on `params`, of a schedule of `end - first` epochs that starts at learning rate `rate`.

@@ -5,7 +5,7 @@
  * TEACHERS_LAST: the newest snapshot teaches all old classes (the control).
  * Teachers see the very views the student is trained on, fresh ones in every epoch. With many teachers that costs
  * more than the training itself, so each view may be shown to only a few of them, `per_image`, in turn:
- * image r of batch b goes to teachers b + r, b + r + 1, ... (modulo their number). Weighted by the inverse of
+ * image r of batch b goes to teachers b + r / 16, b + r / 16 + 1, ... (modulo their number). Weighted by the inverse of
  * that share, the distillation loss is the same in expectation, and a step's cost hardly depends on how many came before.
  * The base, the model that is built on, teaches its features; with `per_image` those of one chunk of views in four (fewer where a
  * batch is smaller than four), which weigh four times as much.

@@ -30,7 +30,8 @@ int frozen_new(struct frozen **out, struct model *m);
 void frozen_free(struct frozen *f);
 const struct model *frozen_model(const struct frozen *f); /* borrowed */
 
-/* A workspace fits every model of the same architecture and input. Errors: ERR_NOMEM. */
+/* A workspace fits every model of the same architecture and input whose convolutions are computed in the same precision
+ * (resnet_set_precision), for its scratch follows the algorithm. Errors: ERR_NOMEM. */
 int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f);
 void frozen_workspace_free(struct frozen_workspace *ws);
 

@@ -1,7 +1,7 @@
 /*
  * model_file.h - the sections that model files and snapshots have in common: all of a model but
- * its parameters and prototypes, which each writes in its own precision. Private to model.c and m2kd/snapshot.c; core/m2kd/SNAPSHOT_FORMAT.md has the
- * layout.
+ * its parameters and prototypes, which each writes in its own precision. Private to what reads and writes these files: model.c,
+ * retire.c and m2kd/snapshot*.c; core/m2kd/SNAPSHOT_FORMAT.md has the layout.
  */
 #ifndef ACCRETED_CORE_MODEL_MODEL_FILE_H
 #define ACCRETED_CORE_MODEL_MODEL_FILE_H
