@@ -375,7 +375,7 @@ static int prune(struct learner *l)
         err = new_copy(l);
         if (err)
             return err;
-        mask_apply(l->mask, 0, (int64_t)net->params.count, l->pruned->params);
+        mask_apply(l->mask, net->params.count, l->pruned->params);
         memset(l->velocity, 0, net->params.count * sizeof *l->velocity);
     }
     if (!err)

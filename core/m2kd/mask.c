@@ -90,9 +90,9 @@ int mask_by_magnitude(const struct resnet *net, const float *params, const uint8
     return 0;
 }
 
-void mask_apply(const uint8_t *mask, int64_t lo, int64_t hi, float *params)
+void mask_apply(const uint8_t *mask, size_t count, float *params)
 {
-    for (int64_t i = lo; i < hi; i++)
+    for (size_t i = 0; i < count; i++)
         if (mask[i] == MASK_PRUNED)
             params[i] = 0.0f;
 }

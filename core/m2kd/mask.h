@@ -7,6 +7,7 @@
 #ifndef ACCRETED_CORE_M2KD_MASK_H
 #define ACCRETED_CORE_M2KD_MASK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/model/resnet.h"
@@ -25,7 +26,7 @@ enum {
 int mask_by_magnitude(const struct resnet *net, const float *params, const uint8_t *owned,
                       float keep, uint8_t *mask);
 
-/* params[i] = 0 where mask[i] == MASK_PRUNED, for i in [lo, hi). */
-void mask_apply(const uint8_t *mask, int64_t lo, int64_t hi, float *params);
+/* params[i] = 0 where mask[i] == MASK_PRUNED, for i < count. */
+void mask_apply(const uint8_t *mask, size_t count, float *params);
 
 #endif

@@ -38,7 +38,4 @@ struct param_table {
     size_t trained_count, count; /* floats */
 };
 
-/* The entry called `name`, borrowed, or NULL. */
-const struct param_entry *param_find(const struct param_table *t, const char *name);
-
 #endif

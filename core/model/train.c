@@ -204,11 +204,6 @@ void train_free(struct train *t)
     free(t);
 }
 
-size_t train_bytes(const struct train *t)
-{
-    return t->arena.high_water_bytes;
-}
-
 /* ---- small accessors ---- */
 
 void train_slice(const struct train *t, int n, int member, int *lo, int *hi)

@@ -27,8 +27,6 @@ struct train;
 int train_new(struct train **out, const struct resnet *net, struct gang *gang, int batch_max,
               const atomic_int *command);
 void train_free(struct train *t);
-/* Bytes reserved: what a job's estimate shows. */
-size_t train_bytes(const struct train *t);
 
 /* The images [*lo, *hi) of a batch of n that `member` handles. */
 void train_slice(const struct train *t, int n, int member, int *lo, int *hi);

@@ -151,7 +151,7 @@ static void test_frozen_only_adds_prototypes(void **state)
     assert_int_equal(p->epochs, 0);
     assert_false(p->fraction_fell);
     const struct model *a = first.model, *b = second.model;
-    const struct param_entry *head = param_find(&a->net->params, "head.weight");
+    const struct param_entry *head = &a->net->params.entries[a->net->head_weight[0]];
     assert_memory_equal(a->params, b->params, head->offset * sizeof *a->params);
     for (int f = 0; f < 2 * a->net->feature_count; f++)
         assert_true(fabsf(a->prototypes[f] - b->prototypes[f]) < 1e-4f);
@@ -236,7 +236,7 @@ static void test_exemplars_are_kept_and_replayed(void **state)
 
 static double row_norms(const struct model *m, int first, int end)
 {
-    const struct param_entry *e = param_find(&m->net->params, "head.weight");
+    const struct param_entry *e = &m->net->params.entries[m->net->head_weight[0]];
     double sum = 0;
     for (int c = first; c < end; c++) {
         double squares = 0;

@@ -127,7 +127,7 @@ static void test_chooses_among_the_free(void **state)
     assert_int_equal(kept, (e->count - e->count / 4) / 2);
     for (int i = 0; i < last; i++)
         assert_int_equal(f->mask[conv_entry(f, 3)->offset + (size_t)i], MASK_OWNED);
-    mask_apply(f->mask, 0, (int64_t)f->net->params.count, f->params);
+    mask_apply(f->mask, f->net->params.count, f->params);
     assert_true(f->params[e->offset] == 9.0f);
     free(owned);
 }
@@ -155,10 +155,11 @@ static void test_limits(void **state)
 static void test_apply(void **state)
 {
     (void)state;
-    const uint8_t mask[6] = {0, 1, 0, 1, 0, 0};
+    const uint8_t mask[6] = {MASK_PRUNED, MASK_KEPT,   MASK_PRUNED,
+                             MASK_OWNED,  MASK_PRUNED, MASK_PRUNED};
     float values[6] = {1, -2, -3, 4, 5, 6};
-    const float want[6] = {1, -2, 0, 4, 0, 6};
-    mask_apply(mask, 1, 5, values);
+    const float want[6] = {0, -2, 0, 4, 0, 6};
+    mask_apply(mask, 5, values);
     assert_memory_equal(values, want, sizeof want);
 }
 

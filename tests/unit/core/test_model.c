@@ -1,5 +1,5 @@
 /*
- * test_model.c - parameter look-up, the life of a model, and its dense file.
+ * test_model.c - the life of a model, and its dense file.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -40,16 +40,6 @@ static struct model *make(void)
     m->classifier = CLASSIFIER_PROTOTYPES;
     m->score_scale = 12.5f;
     return m;
-}
-
-static void test_param_find(void **state)
-{
-    (void)state;
-    struct model *m = make();
-    const struct param_entry *e = param_find(&m->net->params, "head.weight");
-    assert_ptr_equal(e, &m->net->params.entries[m->net->head_weight[0]]);
-    assert_null(param_find(&m->net->params, "head"));
-    model_release(m);
 }
 
 static void test_new_refuses_bad_steps(void **state)
@@ -236,7 +226,6 @@ static void test_image_counts_may_be_missing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_param_find),
         cmocka_unit_test(test_new_refuses_bad_steps),
         cmocka_unit_test(test_life),
         cmocka_unit_test(test_file_round_trip),

@@ -77,7 +77,7 @@ static void make_step(struct step *s, int count, const struct step *below, const
     }
     shake(s->m, grown, (uint64_t)count + (uint64_t)name[0] * 100);
     assert_int_equal(mask_by_magnitude(s->m->net, s->m->params, grown, keep, s->mask), 0);
-    mask_apply(s->mask, 0, (int64_t)floats, s->m->params);
+    mask_apply(s->mask, floats, s->m->params);
     assert_int_equal(snapshot_round(s->m, s->mask, bits), 0);
     assert_int_equal(below ? snapshot_save_shared(s->m, s->mask, bits, below->path, s->path,
                                                   &s->bytes)

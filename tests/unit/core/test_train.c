@@ -386,7 +386,7 @@ static void test_growing_keeps_old_rows(void **state)
         assert_string_equal(s->name, l->name);
         assert_memory_equal(old + s->offset, new + l->offset, s->count * sizeof *old);
     }
-    const struct param_entry *head = param_find(&large->params, "head.weight");
+    const struct param_entry *head = &large->params.entries[large->head_weight[0]];
     double fresh = 0;
     for (size_t i = (size_t)ref->spec.classes * small->feature_count; i < head->count; i++)
         fresh += fabsf(new[head->offset + i]);
