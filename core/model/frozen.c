@@ -18,6 +18,9 @@
  * read once for all. */
 enum { GROUP = 4 };
 
+/* Of an arena: the largest network there is takes an eighth of it, its workspace three fifths (test_train.c holds them to it). */
+#define RESERVE_BYTES ((size_t)1 << 29)
+
 struct frozen_layer {
     float *packed, *scale, *shift;
 };
@@ -81,7 +84,7 @@ int frozen_new(struct frozen **out, struct model *m)
     f->layers = calloc((size_t)m->net->layer_count, sizeof *f->layers);
     if (!f->layers)
         goto fail;
-    err = arena_init(&f->arena, (size_t)1 << 32);
+    err = arena_init(&f->arena, RESERVE_BYTES);
     for (int i = 0; !err && i < m->net->layer_count; i++)
         err = freeze_layer(f, i);
     if (!err)
@@ -161,7 +164,7 @@ int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f)
         return ERR_NOMEM;
     ws->xpad = calloc((size_t)net->layer_count, sizeof *ws->xpad);
     if (ws->xpad)
-        err = arena_init(&ws->arena, (size_t)1 << 32);
+        err = arena_init(&ws->arena, RESERVE_BYTES);
     if (!err)
         err = workspace_alloc(ws, net);
     if (err) {

@@ -179,7 +179,7 @@ int train_new(struct train **out, const struct resnet *net, struct gang *gang, i
     int err = ERR_NOMEM;
     if (!t->layers || !t->members || !t->blocks)
         goto fail;
-    /* Address space only: pages are touched as they are used. */
+    /* Address space only (arena.h): more than a machine has. */
     err = arena_init(&t->arena, (size_t)1 << 38);
     if (err)
         goto fail;

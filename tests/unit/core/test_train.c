@@ -434,6 +434,30 @@ static void test_sizes_of_resnet18(void **state)
     assert_int_equal(resnet_new(&net, &spec, conv_isa_best()), ERR_INVALID);
 }
 
+/* Models and workspaces reserve a fixed share of the address space: the most a file may ask for fits in. */
+static void test_largest_fit(void **state)
+{
+    (void)state;
+    for (enum resnet_arch arch = RESNET_CIFAR; arch <= RESNET_18; arch++) {
+        struct model *m;
+        struct frozen *frozen;
+        struct frozen_workspace *ws;
+        struct resnet_spec spec = {
+            .arch = arch, .blocks = arch == RESNET_18 ? 2 : RESNET_MAX_BLOCKS,
+            .channels = MODEL_MAX_CHANNELS, .height = 512, .width = 512,
+            .classes = RESNET_MAX_CLASSES};
+        assert_int_equal(model_new(&m, &spec, &spec.classes, 1, conv_isa_best()), 0);
+        m->classifier = CLASSIFIER_PROTOTYPES; /* whose rows lie beside the weights */
+        assert_int_equal(frozen_new(&frozen, m), 0);
+        assert_int_equal(frozen_workspace_new(&ws, frozen), 0);
+        frozen_workspace_free(ws);
+        frozen_free(frozen);
+        model_release(m);
+        spec.height++;
+        assert_int_equal(model_new(&m, &spec, &spec.classes, 1, conv_isa_best()), ERR_INVALID);
+    }
+}
+
 #define EACH(test)                                                                 \
     {#test " cifar", test, NULL, NULL, (void *)(uintptr_t)&cifar},                 \
     {#test " resnet20", test, NULL, NULL, (void *)(uintptr_t)&resnet20},           \
@@ -450,6 +474,7 @@ int main(void)
         EACH(test_gradient_of_features),
         cmocka_unit_test(test_depths),
         cmocka_unit_test(test_sizes_of_resnet18),
+        cmocka_unit_test(test_largest_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
