@@ -1,5 +1,6 @@
 /*
- * test_objective.c - the loss of a slice against its formula written out plainly, with logits put in by hand.
+ * test_objective.c - the classification loss of a slice against its formula written out plainly, with logits put in by hand; with
+ * teachers: test_objective_teachers.c.
  */
 #include <math.h>
 #include <setjmp.h>
