@@ -113,7 +113,7 @@ static inline struct learner_options options(void)
     return o;
 }
 
-/* Runs step 0 (classes 0, 1) or step 1 (classes 2, 3 on top of `base`). */
+/* Runs step 0 (classes 0, 1), step 1 (classes 2, 3 on top of `base`) or step 2 (classes 4, 5). */
 static inline int run(struct place *p, const struct learner_options *o, int step,
                       struct model *base, struct learner_result *result)
 {

@@ -63,25 +63,42 @@ static void test_owned_weights_never_move(void **state)
     learner_result_release(&second);
 }
 
+/* The snapshot at place `at` cannot be read without the one at `below`, or can. */
+static void needs(struct place *p, int at, int below, bool needed)
+{
+    struct model *m;
+    char away[128];
+    snprintf(away, sizeof away, "%s/away", p->dir);
+    assert_int_equal(rename(p->snapshot[below], away), 0);
+    assert_int_equal(snapshot_load(&m, p->snapshot[at], conv_isa_best()), needed ? ERR_MISSING : 0);
+    if (!needed)
+        model_release(m);
+    assert_int_equal(rename(away, p->snapshot[below]), 0);
+}
+
 /* A step that goes on alone from a shared one, and a shared one from that: each is what its options say. */
 static void test_stores_may_follow_each_other(void **state)
 {
     struct place *p = *state;
-    struct learner_options o = shared_options();
-    struct learner_result first, second;
-    struct model *m;
-    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
-    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    struct learner_options shared = shared_options(), alone = shared_options();
+    struct learner_result first, second, third;
+    alone.store = STORE_STANDALONE;
+    alone.prune_keep = 0.5f;
+    assert_int_equal(run(p, &shared, 0, NULL, &first), 0);
+    assert_int_equal(run(p, &shared, 1, first.model, &second), 0);
+    needs(p, 1, 0, true);
     learner_result_release(&second);
-    o.store = STORE_STANDALONE;
-    o.prune_keep = 0.5f;
-    assert_int_equal(run(p, &o, 1, first.model, &second), 0);
+    assert_int_equal(run(p, &alone, 1, first.model, &second), 0);
+    needs(p, 1, 0, false);
+    assert_int_equal(run(p, &shared, 2, second.model, &third), 0);
+    needs(p, 2, 1, true);
+    needs(p, 2, 0, false);
+    has_owned(third.model, p->snapshot[1]);
+    /* 0.3 of the half that the step alone left free */
+    assert_true(third.sparsity > 0.34 && third.sparsity < 0.35);
     learner_result_release(&first);
-    assert_int_equal(rename(p->snapshot[0], p->snapshot[2]), 0);
-    assert_int_equal(snapshot_load(&m, p->snapshot[1], conv_isa_best()), 0); /* needs no other */
-    model_release(m);
-    assert_int_equal(rename(p->snapshot[2], p->snapshot[0]), 0);
     learner_result_release(&second);
+    learner_result_release(&third);
 }
 
 static void test_resumed_is_bit_identical(void **state)
