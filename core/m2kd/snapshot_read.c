@@ -136,7 +136,7 @@ static int restore_rest(struct model *m, struct parts *p, const struct container
     if (err)
         return err;
     put_rest(p, m);
-    return model_file_finite(m->params, m->net->params.count) &&
+    return model_file_params_valid(m->net, m->params) &&
                    model_file_finite(m->prototypes, p->prototype_count)
                ? 0
                : ERR_CORRUPT;

@@ -153,6 +153,8 @@ int model_load(struct model **out, const char *path, enum conv_isa isa)
         err = load_floats(c, MODEL_FILE_PROTOTYPES, model_file_prototypes(m), m->prototypes);
     if (!err)
         err = load_floats(c, SECTION_PARAMS, m->net->params.count, m->params);
+    if (!err && !model_file_params_valid(m->net, m->params))
+        err = ERR_CORRUPT;
     container_free(c);
     if (err) {
         model_release(m);

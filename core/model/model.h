@@ -47,8 +47,8 @@ void model_release(struct model *m); /* frees at zero; NULL is fine */
 void model_step_classes(const struct model *m, int step, int *first, int *end);
 
 /* The dense file. Blocks on the disk; errors as container.h, and ERR_FORMAT for inconsistent
- * sections. No float that is not finite gets in (ERR_CORRUPT, ERR_FORMAT) or out (model_save:
- * ERR_INVALID, nothing is written). */
+ * sections. No float that is not finite and no negative variance gets in (ERR_CORRUPT, ERR_FORMAT) or out
+ * (model_save: ERR_INVALID, nothing is written). */
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes);
 int model_load(struct model **out, const char *path, enum conv_isa isa);
 

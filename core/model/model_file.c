@@ -25,6 +25,17 @@ bool model_file_finite(const float *values, size_t count)
     return true;
 }
 
+bool model_file_params_valid(const struct resnet *net, const float *params)
+{
+    for (int l = 0; l < net->layer_count; l++) {
+        const struct param_entry *e = &net->params.entries[net->layers[l].var];
+        for (size_t i = 0; i < e->count; i++)
+            if (params[e->offset + i] < 0)
+                return false;
+    }
+    return model_file_finite(params, net->params.count);
+}
+
 static bool positive(float x)
 {
     return isfinite(x) && x > 0;
@@ -66,7 +77,7 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     size_t covariance_floats = COVARIANCE_FLOATS(m->net->feature_count);
     if (!scores_valid(&s) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
         !model_file_finite(m->covariance, covariance_floats) ||
-        !model_file_finite(m->params, m->net->params.count))
+        !model_file_params_valid(m->net, m->params))
         return ERR_INVALID;
 
     *spec = s;

@@ -26,8 +26,8 @@ struct model_file_spec {
 };
 
 /* Fills *spec and sections[0..MODEL_FILE_SECTIONS-1], which borrow from `m` and `spec`.
- * ERR_INVALID when `m` holds what a reader would refuse (a number that is not finite, a standard
- * deviation or score scale that is not positive): no file is better than an unreadable one. */
+ * ERR_INVALID when `m` holds what a reader would refuse (a number that is not finite, a negative variance, a
+ * standard deviation or score scale that is not positive): no file is better than an unreadable one. */
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
                         struct container_section *sections);
 
@@ -43,5 +43,7 @@ size_t model_file_prototypes(const struct model *m);
 
 /* Whether none of `count` floats is infinite or not a number. */
 bool model_file_finite(const float *values, size_t count);
+/* Whether all parameters of `net` are finite, and no variance, of which there will be a square root, is negative. */
+bool model_file_params_valid(const struct resnet *net, const float *params);
 
 #endif

@@ -122,6 +122,10 @@ static void test_save_refuses_what_load_would(void **state)
     m->std[0] = 0.0f;
     assert_int_equal(model_save(m, path, NULL), ERR_INVALID);
     m->std[0] = 1.0f;
+    float *variance = &m->params[param_find(&m->net->params, "stage2.block0.bn1.var")->offset];
+    *variance = -1e-6f;
+    assert_int_equal(model_save(m, path, NULL), ERR_INVALID);
+    *variance = 0.0f;
     assert_int_equal(model_save(m, path, NULL), 0);
     model_release(m);
 }
@@ -172,10 +176,15 @@ static void test_load_refuses_forged_sections(void **state)
     const uint32_t SPEC = CONTAINER_ID('S', 'P', 'E', 'C'), STEP = CONTAINER_ID('S', 'T', 'E', 'P'),
                    PROT = CONTAINER_ID('P', 'R', 'O', 'T'), PARM = CONTAINER_ID('P', 'A', 'R', 'M'),
                    COVA = CONTAINER_ID('C', 'O', 'V', 'A');
-    const float nan = NAN, zero = 0, one = 1;
+    const float nan = NAN, zero = 0, one = 1, minus = -1;
     struct model *m = make();
+    size_t mean = param_find(&m->net->params, "stem.bn1.mean")->offset;
+    size_t variance = param_find(&m->net->params, "stem.bn1.var")->offset;
     assert_int_equal(model_save(m, path, NULL), 0);
     model_release(m);
+    assert_int_equal(load_forged(PARM, mean, &minus), 0);
+    assert_int_equal(load_forged(PARM, variance, &zero), 0);
+    assert_int_equal(load_forged(PARM, variance, &minus), ERR_CORRUPT);
     assert_int_equal(load_forged(PARM, 3, &one), 0);
     assert_int_equal(load_forged(PARM, 3, &nan), ERR_CORRUPT);
     assert_int_equal(load_forged(PROT, 5 * 64 - 1, &nan), ERR_CORRUPT);

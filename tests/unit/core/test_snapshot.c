@@ -201,6 +201,11 @@ static void test_save_refuses_what_would_not_come_back(void **state)
     f.m->params[bias] = 0.1f; /* no fp16 value */
     assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->params[bias] = 0;
+    size_t variance = net->params.entries[net->layers[2].var].offset;
+    float positive = f.m->params[variance];
+    f.m->params[variance] = -0.5f;
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    f.m->params[variance] = positive;
     f.m->prototypes[5] = 0.1f;
     assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->prototypes[5] = 0.125f;
@@ -321,6 +326,11 @@ static void test_forged_sections_are_refused(void **state)
     assert_int_equal(load_forged(&f, REST, halves, rest * 2 + 2), ERR_FORMAT);
     halves[kept - 1] = 0x7c00; /* infinity */
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), ERR_CORRUPT);
+    halves[rest - 1] = 0xbc00; /* -1, of the last variance */
+    assert_int_equal(load_forged(&f, REST, halves, rest * 2), ERR_CORRUPT);
+    halves[rest - 1] = 0;
+    halves[0] = 0xbc00; /* of a gamma */
+    assert_int_equal(load_forged(&f, REST, halves, rest * 2), 0);
     halves[0] = 0x7e01; /* not a number */
     assert_int_equal(load_forged(&f, REST, halves, rest * 2), ERR_CORRUPT);
     assert_int_equal(load_forged(&f, CONTAINER_ID('P', 'R', 'O', 'T'), halves, 4 * 64 * 2), ERR_CORRUPT);
