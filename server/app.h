@@ -6,6 +6,7 @@
 #ifndef ACCRETED_SERVER_APP_H
 #define ACCRETED_SERVER_APP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -33,6 +34,8 @@ struct app {
     struct predictor *predictor; /* the model that serves */
     struct events *events;       /* who listens to what happens */
     bool class_changes;          /* one is renamed or retired just now (api/classes.c) */
+    uint64_t classes_changed_ns; /* uv_hrtime() when that ended last; 0: never */
+    atomic_bool stopping;        /* any thread: whatever takes long is to end unfinished */
     int64_t started_ms;          /* Unix time */
     char *contract;              /* owned; GET /openapi.json as text; NULL until asked for */
 };

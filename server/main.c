@@ -4,8 +4,9 @@
  * start   options, data directory (locked), loop, database, model that serves, listening socket,
  *         jobs
  * stop    (SIGTERM, SIGINT) no more connections, deferred replies 503; the running job stops at its
- *         next safe point with a checkpoint; what the worker pool still has ends; then everything
- *         closes in reverse. Exit 0.
+ *         next safe point with a checkpoint; what the worker pool still has ends, where it takes
+ *         long (uploads, a class being retired) unfinished; then everything closes in reverse.
+ *         Exit 0.
  *         After STOP_DEADLINE_MS it ends at once, with 1: nothing acknowledged is lost by that.
  */
 #include <errno.h>
@@ -46,7 +47,7 @@ struct daemon {
     uv_signal_t term, interrupt;
     uv_timer_t drain, deadline; /* of the stop */
     int lock_fd;
-    bool stopping, queue_stopped;
+    bool queue_stopped;
 };
 
 /* The one line that says why the daemon did not start. */
@@ -88,9 +89,9 @@ static void on_queue_stopped(void *ctx)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *d = handle->data;
-    if (d->stopping)
+    if (d->app.stopping)
         return;
-    d->stopping = true;
+    d->app.stopping = true;
     log_info("stopping on signal %d", number);
     sd_notify(0, "STOPPING=1");
     uv_timer_start(&d->deadline, on_deadline, STOP_DEADLINE_MS, 0);

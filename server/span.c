@@ -13,7 +13,12 @@ struct span span_of_memory(const void *data, size_t size_bytes)
 
 struct span span_part(const struct span *whole, const void *data, size_t size_bytes)
 {
-    return (struct span){.data = data, .size_bytes = size_bytes, .mapped = whole->mapped};
+    return (struct span){.data = data, .size_bytes = size_bytes, .mapped = whole->mapped, .stop = whole->stop};
+}
+
+bool span_stopped(const struct span *s)
+{
+    return s->stop && atomic_load(s->stop);
 }
 
 void span_passed(struct span *s, const uint8_t *at)

@@ -9,6 +9,7 @@
 #ifndef ACCRETED_SERVER_SPAN_H
 #define ACCRETED_SERVER_SPAN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +23,11 @@ struct span {
     size_t size_bytes;
     bool mapped;         /* whole or part of a private, read-only mapping of a file */
     size_t passed_bytes; /* given back from the front */
+    const atomic_bool *stop; /* once true, readers are to give up; NULL: never */
 };
+
+/* Whether readers are to give up: what they say then of the bytes does not count. Any thread. */
+bool span_stopped(const struct span *s);
 
 struct span span_of_memory(const void *data, size_t size_bytes);
 /* A part of it: `data` lies in `whole`. */

@@ -11,6 +11,8 @@
  *                       meet here one after the other, and the second finds the name taken
  *   inserted (loop)     201; or, the name being taken, 200 for the same content and 409 for another
  *
+ * Both steps on the pool wait for their turn (work.h), and end without a batch when the daemon stops.
+ *
  * A name is the identity of a batch; an upload without one is named by its content.
  */
 #include "server/api/batches.h"
@@ -262,7 +264,7 @@ static void fingerprinted(void *ctx)
         batch_release(&known);
     } else if (err != ERR_MISSING) {
         reply_batch_error(u->req, err);
-    } else if (work_run(u->app->loop, run_ingest, ingested, u) == 0) {
+    } else if (work_run_upload(u->app->loop, run_ingest, ingested, u) == 0) {
         return;
     } else {
         reply_no_memory(u->req);
@@ -342,6 +344,7 @@ static void upload_start(struct request *req, const char *name)
         .name = name,
         .max_image_bytes = app->config.max_image_bytes,
         .min_free_bytes = app->config.min_free_bytes,
+        .stop = &app->stopping,
     };
     if (name && !name_valid(name)) {
         reply_problem(req, 400, "bad_name",
@@ -359,8 +362,8 @@ static void upload_start(struct request *req, const char *name)
     if (u)
         *u = (struct upload){.req = req, .app = app, .request = r, .dry_run = dry_run};
     int err = !u ? ERR_NOMEM
-              : dry_run ? work_run(app->loop, run_ingest, ingested, u)
-                        : work_run(app->loop, run_fingerprint, fingerprinted, u);
+              : dry_run ? work_run_upload(app->loop, run_ingest, ingested, u)
+                        : work_run_upload(app->loop, run_fingerprint, fingerprinted, u);
     if (err) {
         reply_no_memory(req);
         free(u);

@@ -315,6 +315,8 @@ static int prepare_image(struct infer *in, int index, float *x)
 {
     struct image image;
     const struct v2_image *from = &in->request.images[index];
+    if (atomic_load(&request_app(in->req)->stopping))
+        return ERR_STOPPED; /* it has its answer already */
     in->verdict = image_decode(&image, from->data, from->size_bytes);
     if (in->verdict != IMAGE_OK) {
         in->refused = index;

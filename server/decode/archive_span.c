@@ -14,6 +14,8 @@ static la_ssize_t read_block(struct archive *archive, void *ctx, const void **bl
     const uint8_t *at = span->data + source->next_bytes;
     size_t left = span->size_bytes - source->next_bytes;
     size_t bytes = left < BLOCK_BYTES ? left : BLOCK_BYTES;
+    if (span_stopped(span))
+        return -1;
     span_passed(span, at);
     source->next_bytes += bytes;
     *block = at;

@@ -37,6 +37,8 @@ int ingest_fail(struct ingest_error *error, int err)
     if (err == ERR_NOMEM)
         ingest_refuse(error, 503, "no_memory",
                       "memory ran out while the upload was read; try again later");
+    else if (err == ERR_STOPPED)
+        ingest_refuse(error, 503, "shutting_down", "the daemon is stopping; try again soon");
     else if (err == ERR_NOSPACE)
         ingest_refuse(
             error, 507, "disk_full",
@@ -59,6 +61,11 @@ int builder_check_space(const struct builder *b, uint64_t wanted)
         return ERR_IO;
     uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
     return available < wanted + b->req->min_free_bytes ? ERR_NOSPACE : 0;
+}
+
+bool builder_stopped(const struct builder *b)
+{
+    return b->req->stop && atomic_load(b->req->stop);
 }
 
 int builder_new(struct builder **out, const struct ingest_request *req, struct ingest_error *error)
@@ -216,6 +223,8 @@ static int take(struct builder *b, const char *file, const struct pack_image *st
                 const uint8_t *pixels)
 {
     struct builder_record record = {.class = (int16_t)stored->label, .test = b->req->test_split};
+    if (builder_stopped(b))
+        return ingest_fail(b->error, ERR_STOPPED);
     digest_pixels(stored, pixels, record.digest);
     int err = reserve(b);
     if (err != 0)
@@ -254,6 +263,8 @@ int builder_file(struct builder *b, const char *file, int class, const uint8_t *
 {
     if (!data || size_bytes > b->req->max_image_bytes)
         return builder_reject(b, file, "file_too_large");
+    if (builder_stopped(b))
+        return ingest_fail(b->error, ERR_STOPPED);
     struct image img;
     enum image_verdict verdict = image_decode(&img, data, size_bytes);
     if (verdict == IMAGE_NO_MEMORY)

@@ -42,8 +42,8 @@ struct builder {
 /* Sets *error and returns `err`, for `return ingest_refuse(...)`. */
 int ingest_refuse(struct ingest_error *error, int status, const char *code, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
-/* The same for what is the machine's fault: ERR_NOMEM 503, ERR_NOSPACE 507, the rest 500. Returns
- * `err`. */
+/* The same for what is not the upload's fault: ERR_NOMEM and ERR_STOPPED 503, ERR_NOSPACE 507, the
+ * rest 500. Returns `err`. */
 int ingest_fail(struct ingest_error *error, int err);
 
 /* All return 0, or negative with *error (that of builder_new) filled: the upload is over. */
@@ -61,6 +61,9 @@ int builder_raw(struct builder *b, const char *file, struct pack_image *image);
 /* A file that is rejected, or ignored, without being looked at. */
 int builder_reject(struct builder *b, const char *file, const char *reason);
 int builder_ignore(struct builder *b, const char *file, const char *reason);
+
+/* Whether the request's `stop` is set: nothing is begun any more. */
+bool builder_stopped(const struct builder *b);
 
 /* ERR_NOSPACE unless `wanted` bytes fit into the data directory, ERR_IO. */
 int builder_check_space(const struct builder *b, uint64_t wanted);

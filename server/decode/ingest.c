@@ -48,7 +48,8 @@ static int map_spool(const struct ingest_request *req, struct span *body,
     if (map == MAP_FAILED)
         return ingest_fail(error, errno == ENOMEM ? ERR_NOMEM : ERR_IO);
     madvise(map, req->spool_bytes, MADV_SEQUENTIAL);
-    *body = (struct span){.data = map, .size_bytes = req->spool_bytes, .mapped = true};
+    *body = (struct span){
+        .data = map, .size_bytes = req->spool_bytes, .mapped = true, .stop = req->stop};
     return 0;
 }
 
@@ -67,7 +68,7 @@ static void hash_text(crypto_generichash_state *state, const char *text)
 
 static void hash_span(crypto_generichash_state *state, struct span body)
 {
-    for (size_t at = 0, bytes; at < body.size_bytes; at += bytes) {
+    for (size_t at = 0, bytes; at < body.size_bytes && !span_stopped(&body); at += bytes) {
         size_t left = body.size_bytes - at;
         bytes = left < SPAN_STEP_BYTES ? left : SPAN_STEP_BYTES;
         crypto_generichash_update(state, body.data + at, bytes);
@@ -94,9 +95,12 @@ int ingest_fingerprint(const struct ingest_request *req, char hash[HASH_HEX_BYTE
     hash_text(&state, req->label);
     hash_span(&state, body);
     crypto_generichash_final(&state, digest, sizeof digest);
-    sodium_bin2hex(hash, HASH_HEX_BYTES, digest, sizeof digest);
+    if (span_stopped(&body))
+        err = ingest_fail(error, ERR_STOPPED);
+    else
+        sodium_bin2hex(hash, HASH_HEX_BYTES, digest, sizeof digest);
     unmap_spool(body);
-    return 0;
+    return err;
 }
 
 /* ---- tar ---- */
@@ -421,6 +425,8 @@ int ingest(const struct ingest_request *req, struct ingest_result *out, struct i
         err = read_form(&u);
     if (err == 0)
         err = builder_finish(u.builder, out);
+    if (err != 0 && span_stopped(&u.body)) /* whatever a reader said, having given up */
+        err = ingest_fail(error, ERR_STOPPED);
     builder_free(u.builder);
     unmap_spool(u.body);
     return err;

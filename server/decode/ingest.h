@@ -16,6 +16,7 @@
 #ifndef ACCRETED_SERVER_DECODE_INGEST_H
 #define ACCRETED_SERVER_DECODE_INGEST_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -51,6 +52,7 @@ struct ingest_request { /* all borrowed */
     const char *classes; /* data sets: "0,1": label values to take; NULL = all */
     const char *names;   /* data sets: "t-shirt,trouser", in their order; NULL = the digits */
     const char *label;   /* one image: its class; NULL with all other forms */
+    const atomic_bool *stop; /* once true, it ends with ERR_STOPPED; NULL: never */
 };
 
 struct ingest_error { /* why the whole upload was refused */

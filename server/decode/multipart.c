@@ -229,7 +229,8 @@ static int read_headers(struct multipart *m, struct multipart_part *part)
 static const uint8_t *find_delimiter(struct multipart *m, const uint8_t *from)
 {
     const uint8_t *found = NULL;
-    while (!found && (size_t)(m->end - from) >= m->delimiter_bytes) {
+    while (!found && !span_stopped(&m->body) &&
+           (size_t)(m->end - from) >= m->delimiter_bytes) {
         size_t left = (size_t)(m->end - from);
         size_t bytes = left < SPAN_STEP_BYTES ? left : SPAN_STEP_BYTES;
         span_passed(&m->body, from);

@@ -145,6 +145,8 @@ static int write_split(const struct builder *b, const struct pack *from, bool te
         if (b->records[i].test != test)
             continue;
         err = pack_image(from, i, &image);
+        if (err == 0 && builder_stopped(b))
+            err = ERR_STOPPED;
         if (err != 0)
             break;
         err = pack_writer_add(w, &image);

@@ -75,6 +75,8 @@ static int skip_data(struct reader *r)
             return 0;
         if (got < ARCHIVE_WARN)
             return damaged(r, "damaged");
+        if (span_stopped(&r->source.span))
+            return ERR_STOPPED;
         if (total_exceeded(r))
             return over_limit(r);
     }
@@ -148,6 +150,8 @@ static int read_entries(struct reader *r, tarball_fn fn, void *ctx)
             r->error->unknown = count == 0;
             return damaged(r, count == 0 ? "not a tar archive" : "damaged");
         }
+        if (span_stopped(&r->source.span))
+            return ERR_STOPPED;
         if (total_exceeded(r))
             return over_limit(r);
         if (count == TARBALL_MAX_ENTRIES) {

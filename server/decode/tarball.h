@@ -38,7 +38,7 @@ struct tarball_error {
 typedef int (*tarball_fn)(void *ctx, const struct tarball_entry *entry);
 
 /* Files over `max_file_bytes` are passed without their data. Returns 0, the callback's error,
- * ERR_NOMEM, or ERR_FORMAT with *error filled. */
+ * ERR_NOMEM, ERR_STOPPED (span.h), or ERR_FORMAT with *error filled. */
 int tarball_read(struct span body, uint64_t max_file_bytes, tarball_fn fn, void *ctx,
                  struct tarball_error *error);
 

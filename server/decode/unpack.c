@@ -180,6 +180,8 @@ int unpack_read(struct unpack *u, void *to, size_t bytes, size_t *got, const cha
             *why = "the compressed data expands to more than 200 times its size";
             err = ERR_FORMAT;
         }
+        if (err == 0 && span_stopped(&u->body))
+            err = ERR_STOPPED;
         if (err != 0)
             return err;
         span_passed(&u->body, u->at);

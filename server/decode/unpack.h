@@ -28,7 +28,7 @@ int unpack_new(struct unpack **out, struct span body);
 void unpack_free(struct unpack *u); /* NULL is fine */
 
 /* Fills `to` with `bytes` bytes; *got is fewer only at the end. ERR_FORMAT with *why (static text);
- * ERR_NOMEM. Not to be called again after an error. */
+ * ERR_NOMEM; ERR_STOPPED (span.h). Not to be called again after an error. */
 int unpack_read(struct unpack *u, void *to, size_t bytes, size_t *got, const char **why);
 
 #endif

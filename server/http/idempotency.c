@@ -71,7 +71,7 @@ static void hash_head(struct keyed *k)
     hash_text(&k->hash, "");
 }
 
-static int hash_file(crypto_generichash_state *hash, const char *path)
+static int hash_file(crypto_generichash_state *hash, const char *path, const atomic_bool *stop)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint8_t *buffer = malloc(READ_BYTES);
@@ -80,8 +80,8 @@ static int hash_file(crypto_generichash_state *hash, const char *path)
         ssize_t n = read(fd, buffer, READ_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0) {
-            err = n < 0 ? ERR_IO : 0;
+        if (n <= 0 || atomic_load(stop)) {
+            err = n < 0 ? ERR_IO : n > 0 ? ERR_STOPPED : 0;
             break;
         }
         crypto_generichash_update(hash, buffer, (size_t)n);
@@ -101,7 +101,7 @@ static void run_fingerprint(void *ctx)
     const char *spool = request_spool(k->req, &spool_bytes);
     const void *body = request_body(k->req, &size);
     if (spool)
-        k->err = hash_file(&k->hash, spool);
+        k->err = hash_file(&k->hash, spool, &k->app->stopping);
     else if (size > 0)
         crypto_generichash_update(&k->hash, body, size);
     crypto_generichash_final(&k->hash, digest, sizeof digest);
@@ -210,7 +210,10 @@ bool keyed_begin(struct request *req)
         memcpy(k->key.key, key, strlen(key) + 1);
         hash_head(k);
     }
-    if (!k || work_run(req->app->loop, run_fingerprint, fingerprinted, k) != 0) {
+    int err = !k ? ERR_NOMEM
+              : req->spool ? work_run_upload(req->app->loop, run_fingerprint, fingerprinted, k)
+                           : work_run(req->app->loop, run_fingerprint, fingerprinted, k);
+    if (err) {
         free(k);
         reply_problem(req, 503, "no_memory", "Out of memory; try again later.");
     }

@@ -1,7 +1,9 @@
 """Small images that a small network tells apart after a few epochs: one colour and pattern a class, noise on top."""
 
 import io
+import struct
 import tarfile
+import zlib
 
 import numpy
 from PIL import Image
@@ -44,6 +46,21 @@ def tar(labels, seeds, mislabelled=()):
         for label, look, seed in [*images, *mislabelled]:
             data = png(look, seed)
             info = tarfile.TarInfo(f"./{label}/{look}-{seed}.png")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def slow_tar(count, side):
+    """A small tar that takes long to check: `count` images of few bytes and side * side pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk)) + kind + chunk + struct.pack(">I", zlib.crc32(kind + chunk))
+        for kind, chunk in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes((side + 1) * side))), (b"IEND", b"")))
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for i in range(count):
+            info = tarfile.TarInfo(f"cat/{i}.png")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()

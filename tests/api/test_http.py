@@ -6,14 +6,12 @@ import io
 import json
 import resource
 import signal
-import struct
 import subprocess
-import tarfile
 import time
-import zlib
 
 import pytest
 
+import images
 from raw import BINARY, HOST, JSON_LIMIT, UPLOAD_LIMIT, Front, ask, front, read_reply, request, wait_for  # noqa: F401
 
 # ---- who asks ----
@@ -229,33 +227,23 @@ def test_stop_with_an_upload_in_flight(tmp_path):
     assert not (front.data_dir / "port").exists()
 
 
-def slow_batch():
-    """A small tar that takes a while to check: images of few bytes and many pixels."""
-    side = 2000
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes((side + 1) * side), 1)
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")))
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for i in range(60):
-            info = tarfile.TarInfo(f"cat/{i}.png")
-            info.size = len(png)
-            tar.addfile(info, io.BytesIO(png))
-    return out.getvalue()
-
-
 def test_stop_answers_what_is_deferred(tmp_path):
-    body = slow_batch()
+    """Also what takes a long time, and what waits for its turn: nothing of it is stored."""
+    body = images.slow_tar(150, 5000)
     assert len(body) < UPLOAD_LIMIT
     front = Front(tmp_path / "data")
-    with front.connect() as sock, sock.makefile("rb") as stream:
-        sock.sendall(request("PUT", "/api/v1/batches/a", f"Content-Length: {len(body)}").encode() + body)
-        wait_for(lambda: any(p.stat().st_size == len(body) for p in front.uploads()))
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for i in range(6):
+            sock = stack.enter_context(front.connect())
+            streams.append(stack.enter_context(sock.makefile("rb")))
+            sock.sendall(request("PUT", f"/api/v1/batches/{i}", f"Content-Length: {len(body)}").encode() + body)
+        wait_for(lambda: sum(p.stat().st_size == len(body) for p in front.uploads()) == len(streams))
+        wait_for(lambda: any((front.data_dir / "tmp").glob("ingest-*.stage")))
         assert front.stop() == 0
-        assert read_reply(stream).problem(503, "shutting_down")["retryable"]
-    assert not front.uploads()
+        for stream in streams:
+            assert read_reply(stream).problem(503, "shutting_down")["retryable"]
+    assert not list((front.data_dir / "tmp").iterdir()) and not list((front.data_dir / "batches").iterdir())
 
 
 def test_second_daemon_is_refused(front):

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 import images
-from conftest import Client
+from conftest import Client, wait_for
 
 # By cosines: a discriminant is certain of images as plain as these, and its probabilities are then 0 and 1.
 TINY = {"depth": 8, "epochs": 16, "batch": 32, "lr": 0.05, "flip": False, "pad": 2, "prune": {"keep": 0.5, "epochs": 1},
@@ -186,6 +186,26 @@ def test_overload_is_answered(learned):
     assert b"Retry-After: 1\r\n" in refused
     assert b'"code":"overloaded"' in refused and b'"retryable":true' in refused
     assert learned.predict(images.png("red", 1))["model"] == 2
+
+
+def test_uploads_leave_room(learned):
+    """However many are being checked, predictions, exports and other uploads' bytes find a thread."""
+    slow, quick = images.slow_tar(30, 3000), images.slow_tar(1, 3000)
+    tmp = learned.daemon.data_dir / "tmp"
+
+    def upload(i):
+        return learned.put(f"/api/v1/batches/slow-{i}", data=slow if i < 3 else quick, params={"dry_run": 1 - i % 2})
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        uploads = [pool.submit(upload, i) for i in range(3)]
+        wait_for(lambda: len(list(tmp.glob("ingest-*.stage"))) == len(uploads))
+        uploads += [pool.submit(upload, i) for i in range(3, 12)]
+        wait_for(lambda: sum(p.stat().st_size in (len(slow), len(quick)) for p in tmp.glob("upload-*")) == len(uploads))
+        learned.predict(images.png("red", 2000))
+        assert learned.get("/api/v1/models/1/export").status_code == 200
+        assert not any(upload.done() for upload in uploads)
+        assert [upload.result().status_code for upload in uploads] == [200, 201] * 6
+    for i in range(1, 12, 2):
+        learned.delete(f"/api/v1/batches/slow-{i}")
 
 
 def test_nothing_learned_yet(api):

@@ -303,6 +303,45 @@ static void fingerprint_covers_body_and_options(void **state)
     assert_int_equal(ingest_fingerprint(&f->req, second, &f->error), 0);
     assert_string_not_equal(first, second);
 }
+
+static void refuse_stopped(struct fixture *f, int err)
+{
+    assert_int_equal(err, ERR_STOPPED);
+    assert_string_equal(f->error.code, "shutting_down");
+    assert_int_equal(f->error.status, 503);
+    assert_int_equal(count_files(f->tmp), 0);
+}
+
+/* Whatever is being read, and before an image is looked at: in each form it is no damage of the upload's. */
+static void a_stop_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    char hash[HASH_HEX_BYTES];
+    atomic_bool stop = true;
+    f->req.stop = &stop;
+    tar_begin(f, true);
+    tar_image(f, "cat/1.png", 1);
+    tar_end(f);
+    refuse_stopped(f, ingest(&f->req, &f->result, &f->error));
+    refuse_stopped(f, ingest_fingerprint(&f->req, hash, &f->error));
+    f->req.format = INGEST_CIFAR10;
+    refuse_stopped(f, ingest(&f->req, &f->result, &f->error));
+    struct sample body = {0};
+    part_image(&body, "1.png", 1);
+    part(&body, "label", "", "cat", 3);
+    spool_multipart(f, &body);
+    refuse_stopped(f, ingest(&f->req, &f->result, &f->error));
+    struct sample image = grey_png(8, 8, 1);
+    spool(f, image.data, image.size_bytes);
+    f->req.format = INGEST_IMAGE;
+    f->req.label = "cat";
+    refuse_stopped(f, ingest(&f->req, &f->result, &f->error));
+    stop = false;
+    accept_upload(f);
+    ingest_release(&f->result);
+    free(image.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +356,7 @@ int main(void)
         TEST(holdout_is_chosen_by_content),
         TEST(hash_covers_labels_name_and_pixels),
         TEST(fingerprint_covers_body_and_options),
+        TEST(a_stop_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
