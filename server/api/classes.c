@@ -5,13 +5,15 @@
  *   prepare (pool)    that version is loaded with them; packs without the retired class's test
  *                     images are written under new names
  *   write (db)        one transaction: checks again, rows. No job may be open: one has read the
- *                     names and will write them
+ *                     names and will write them. One posted after it stays queued until the end
  *   changed (loop)    predictions swap to what was loaded; older versions load anew
  *   erase (pool)      of a retired class: prototypes and exemplars in files
  *   settle (db)       packs that no row names any longer go; the rows say that all is erased
- *   200 (loop)
+ *   200 (loop)        queued jobs start
  *
- * One change at a time. What a crash after the transaction leaves is done at the next start (jobs/retire.h).
+ * A version that is loaded during `erase` may be found half rewritten: 503 (api/predict.h). One change
+ * at a time. What a crash after the transaction leaves, or a stop, is done at the next start
+ * (jobs/retire.h).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -126,8 +128,11 @@ static bool retires(const struct change *c)
 
 static void change_free(struct change *c)
 {
-    if (c->begun)
+    if (c->begun) {
         c->app->class_changes = false;
+        c->app->classes_changed_ns = uv_hrtime();
+        queue_kick(c->app->queue); /* jobs that came meanwhile waited */
+    }
     for (int i = 0; i < c->pack_count; i++)
         batch_release(&c->packs[i].batch);
     free(c->packs);
@@ -245,8 +250,8 @@ static void run_prepare(void *ctx)
     }
     for (; c->packs_written < c->pack_count && !c->err; c->packs_written += !c->err) {
         struct retire_pack *p = &c->packs[c->packs_written];
-        c->err = retire_pack_write(c->app->config.data_dir, c->name, p);
-        if (c->err && c->err != ERR_NOSPACE && c->err != ERR_NOMEM)
+        c->err = retire_pack_write(c->app->config.data_dir, c->name, &c->app->stopping, p);
+        if (c->err && c->err != ERR_NOSPACE && c->err != ERR_NOMEM && c->err != ERR_STOPPED)
             refuse(&c->why, 500, "corrupt_batch",
                    "The test images of batch '%s' cannot be written anew without this class (%s). "
                    "Delete the batch, then retire the class again.",
@@ -359,7 +364,7 @@ static void settled(void *ctx, int status)
 static void run_erase(void *ctx)
 {
     struct change *c = ctx;
-    c->err = retire_erase_run(c->app->config.data_dir, &c->erase);
+    c->err = retire_erase_run(c->app->config.data_dir, &c->app->stopping, &c->erase);
 }
 
 static void erased(void *ctx)

@@ -114,13 +114,13 @@ static void done(void *ctx)
     struct exporting *e = ctx;
     if (e->err == ERR_NOMEM)
         reply_problem(e->req, 503, "no_memory", "Out of memory; try again later.");
-    else if (e->err)
+    else if (!e->err)
+        reply_file(e);
+    else if (!reply_classes_changing(e->req))
         reply_problem(e->req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
                       " of the data directory from a backup.",
                       e->version.version, err_str(e->err), e->version.version);
-    else
-        reply_file(e);
     exporting_free(e);
 }
 

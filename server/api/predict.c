@@ -79,6 +79,18 @@ static void refuse_image(struct request *req, enum image_verdict verdict)
                   "%s", detail);
 }
 
+bool reply_classes_changing(struct request *req)
+{
+    const struct app *app = request_app(req);
+    if (!app->class_changes && app->classes_changed_ns < request_began_ns(req))
+        return false;
+    reply_header(req, "Retry-After", "1");
+    reply_problem(req, 503, "classes_changing",
+                  "A class is just being retired, and the files of this version are between two "
+                  "states. Try again in a second.");
+    return true;
+}
+
 void reply_prediction_error(struct request *req, int err, int64_t version)
 {
     if (err == ERR_NOSPACE) {
@@ -99,7 +111,7 @@ void reply_prediction_error(struct request *req, int err, int64_t version)
         reply_problem(req, 404, "unknown_version",
                       "There is no model version %" PRId64 ". GET /api/v1/models lists them.",
                       version);
-    } else {
+    } else if (!reply_classes_changing(req)) {
         reply_problem(req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
                       " or snapshots/%" PRId64 " of the data directory from a backup.",
@@ -119,6 +131,8 @@ static int prepare(struct predictor_task *task)
     for (int i = 0; i < p->part_count; i++) {
         struct part *part = &p->parts[i];
         struct image image;
+        if (atomic_load(&request_app(p->req)->stopping))
+            return ERR_STOPPED; /* it has its answer already */
         part->verdict = image_decode(&image, part->data, part->size_bytes);
         if (part->verdict != IMAGE_OK)
             continue;

@@ -164,7 +164,7 @@ static void loaded(void *ctx)
         return;
     if (!err || err == ERR_NOMEM)
         reply_error(a->req, ERR_NOMEM);
-    else
+    else if (!reply_classes_changing(a->req))
         reply_problem(a->req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s), so the active one stays. "
                       "Restore models/%" PRId64 " or snapshots/%" PRId64

@@ -103,6 +103,7 @@ const char *request_path(const struct request *req);
 const char *request_param(const struct request *req, const char *name);
 /* Query parameter, decoded (valid UTF-8 is not promised), or NULL. Of several the first. */
 const char *request_query(struct request *req, const char *name);
+uint64_t request_began_ns(const struct request *req); /* uv_hrtime() when its headers were there */
 /* Not for a deferred handler: NULL once the client is gone. */
 const char *request_header(struct request *req, const char *name);
 const char *request_cookie(struct request *req, const char *name);

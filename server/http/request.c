@@ -227,6 +227,11 @@ struct app *request_app(struct request *req)
     return req->app;
 }
 
+uint64_t request_began_ns(const struct request *req)
+{
+    return req->began_ns;
+}
+
 const char *request_method(const struct request *req)
 {
     return req->method;

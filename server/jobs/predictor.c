@@ -190,9 +190,7 @@ static int prepare(struct predictor *p, struct predictor_task *t)
     if (!t->serving)
         err = serving_load(&t->serving, p->app->config.data_dir, t->version,
                            (const char *const *)t->class_names, t->class_count, p->app->isa);
-    if (err)
-        log_error("model version %" PRId64 " cannot be loaded: %s", t->version, err_str(err));
-    else
+    if (!err)
         err = t->prepare(t);
     t->ready_ns = uv_hrtime();
     return err;
@@ -320,6 +318,9 @@ static void on_wake(uv_async_t *handle)
     for (struct predictor_task *next; t; t = next) {
         next = t->next;
         account(p, t);
+        if (!t->serving && !p->app->class_changes) /* else it may be well (api/predict.h) */
+            log_error("model version %" PRId64 " cannot be loaded: %s", t->version,
+                      err_str(t->err));
         if (t->class_names && t->serving && serving_current(t->serving, db_reader(p->app->db)))
             cache_other(p, t->serving);
         free_names(t);

@@ -77,7 +77,7 @@ static void on_worker_done(void *ctx, struct worker *w)
 void queue_kick(struct queue *q)
 {
     int64_t id;
-    if (q->running || q->stopping)
+    if (q->running || q->stopping || q->app->class_changes) /* whoever ends it kicks */
         return;
     int err = jobs_next(db_reader(q->app->db), &id);
     if (!err)

@@ -27,7 +27,8 @@ int queue_start(struct queue *q);
 void queue_stop(struct queue *q, void (*done)(void *ctx), void *ctx);
 void queue_free(struct queue *q);
 
-/* A new job was committed, or one ended: start the next if none runs. */
+/* A new job was committed, or one ended, or a change of classes: start the next if none runs. While
+ * classes change none starts: it would read files that are being rewritten. */
 void queue_kick(struct queue *q);
 /* The job that runs, 0: none. */
 int64_t queue_running(const struct queue *q);

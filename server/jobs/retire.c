@@ -34,12 +34,13 @@ static bool *dropped_labels(const struct pack *pack, drops_fn drops, const void 
     return list;
 }
 
-static int copy_rest(struct pack_writer *w, const struct pack *pack, const bool *dropped)
+static int copy_rest(struct pack_writer *w, const struct pack *pack, const bool *dropped,
+                     const atomic_bool *stop)
 {
     int err = 0;
     for (int i = 0; i < pack_image_count(pack) && !err; i++) {
         struct pack_image image;
-        err = pack_image(pack, i, &image);
+        err = atomic_load(stop) ? ERR_STOPPED : pack_image(pack, i, &image);
         if (err || dropped[image.label])
             continue;
         err = pack_writer_label(w, pack_label(pack, image.label), &image.label);
@@ -56,7 +57,7 @@ struct pack_rest {
 
 /* Writes the images of `from` that stay to `temporary`; no file where all stay, or none. */
 static int write_rest(const char *from, const char *temporary, drops_fn drops, const void *ctx,
-                      struct pack_rest *out)
+                      const atomic_bool *stop, struct pack_rest *out)
 {
     struct pack *pack;
     struct pack_writer *w = NULL;
@@ -69,6 +70,8 @@ static int write_rest(const char *from, const char *temporary, drops_fn drops, c
     for (int i = 0; i < pack_image_count(pack) && !err; i++) {
         struct pack_image image;
         err = pack_image(pack, i, &image);
+        if (!err && atomic_load(stop))
+            err = ERR_STOPPED;
         if (!err)
             *(dropped[image.label] ? &rest.gone : &rest.left) += 1;
     }
@@ -76,7 +79,7 @@ static int write_rest(const char *from, const char *temporary, drops_fn drops, c
         unlink(temporary); /* of one that was interrupted */
         err = pack_writer_new(&w, temporary);
         if (!err)
-            err = copy_rest(w, pack, dropped);
+            err = copy_rest(w, pack, dropped, stop);
         if (err)
             pack_writer_abort(w);
         else
@@ -117,7 +120,8 @@ static void derive_hash(const char *hash, const char *label, char out[HASH_HEX_B
     sodium_bin2hex(out, HASH_HEX_BYTES, digest, sizeof digest);
 }
 
-int retire_pack_write(const char *data_dir, const char *label, struct retire_pack *p)
+int retire_pack_write(const char *data_dir, const char *label, const atomic_bool *stop,
+                      struct retire_pack *p)
 {
     char from[PATH_BYTES], temporary[PATH_BYTES], to[PATH_BYTES];
     struct stored_label stored = {&p->batch, label};
@@ -126,7 +130,7 @@ int retire_pack_write(const char *data_dir, const char *label, struct retire_pac
     data_path(from, sizeof from, data_dir, "batches", p->batch.hash, ".test");
     data_path(temporary, sizeof temporary, data_dir, "tmp", p->hash, ".retire");
     data_path(to, sizeof to, data_dir, "batches", p->hash, ".test");
-    int err = write_rest(from, temporary, drops_stored, &stored, &rest);
+    int err = write_rest(from, temporary, drops_stored, &stored, stop, &rest);
     if (!err && rest.gone == 0)
         err = ERR_CORRUPT; /* the rows say otherwise */
     if (!err && rest.left)
@@ -179,13 +183,14 @@ static int forget_in(const char *data_dir, const char *folder, enum container_ki
 }
 
 /* The files of each version once, with all of its classes. */
-static int erase_prototypes(const char *data_dir, const struct retire_erase *e)
+static int erase_prototypes(const char *data_dir, const struct retire_erase *e,
+                            const atomic_bool *stop)
 {
     int first_err = 0;
     int *classes = calloc((size_t)e->file_count + 1, sizeof *classes);
     if (!classes)
         return ERR_NOMEM;
-    for (int i = 0, next; i < e->file_count; i = next) {
+    for (int i = 0, next; i < e->file_count && !atomic_load(stop); i = next) {
         int64_t version = e->files[i].version;
         for (next = i; next < e->file_count && e->files[next].version == version; next++)
             classes[next - i] = e->files[next].class_index;
@@ -195,7 +200,7 @@ static int erase_prototypes(const char *data_dir, const struct retire_erase *e)
         first_err = first_err ? first_err : dense ? dense : pruned;
     }
     free(classes);
-    return first_err;
+    return first_err ? first_err : atomic_load(stop) ? ERR_STOPPED : 0;
 }
 
 struct exemplar_file {
@@ -214,37 +219,38 @@ static bool drops_exemplar(const char *label, const void *ctx)
     return false;
 }
 
-static int erase_exemplars(const char *data_dir, struct retire_erase *e, const char *name)
+static int erase_exemplars(const char *data_dir, struct retire_erase *e, const atomic_bool *stop,
+                           const char *name)
 {
     char from[PATH_BYTES], temporary[PATH_BYTES];
     struct exemplar_file file = {e, strtoll(name, NULL, 10)};
     struct pack_rest rest;
     data_path(from, sizeof from, data_dir, "exemplars", name, "");
     data_path(temporary, sizeof temporary, data_dir, "tmp", "exemplars-", name);
-    int err = write_rest(from, temporary, drops_exemplar, &file, &rest);
+    int err = write_rest(from, temporary, drops_exemplar, &file, stop, &rest);
     if (!err && rest.gone && !rest.left)
         err = unlink(from) == 0 ? 0 : ERR_IO;
     else if (!err && rest.gone)
         err = durable_rename(temporary, from);
     if (!err)
         e->exemplars += rest.gone;
-    else
+    else if (err != ERR_STOPPED)
         log_warning("images of retired classes could not be erased from exemplars/%s: %s", name,
                     err_str(err));
     return err;
 }
 
-int retire_erase_run(const char *data_dir, struct retire_erase *e)
+int retire_erase_run(const char *data_dir, const atomic_bool *stop, struct retire_erase *e)
 {
     char path[PATH_BYTES];
     struct dirent *entry;
-    int first_err = erase_prototypes(data_dir, e);
+    int first_err = erase_prototypes(data_dir, e, stop);
     data_path(path, sizeof path, data_dir, "exemplars", "", "");
     DIR *dir = opendir(path);
     if (!dir)
         return first_err ? first_err : ERR_IO;
     while ((entry = readdir(dir))) {
-        int err = entry->d_name[0] == '.' ? 0 : erase_exemplars(data_dir, e, entry->d_name);
+        int err = entry->d_name[0] == '.' ? 0 : erase_exemplars(data_dir, e, stop, entry->d_name);
         first_err = first_err ? first_err : err;
     }
     closedir(dir);
@@ -260,9 +266,10 @@ static int write_erased(struct db_txn *t, void *ctx)
 void retire_recover(struct db *db, const char *data_dir)
 {
     struct retire_erase e = {0};
+    const atomic_bool stop = false; /* signals come to the loop, which does not turn yet */
     int err = retire_erase_load(db_reader(db), &e);
     if (!err && e.name_count) {
-        err = retire_erase_run(data_dir, &e);
+        err = retire_erase_run(data_dir, &stop, &e);
         if (!err)
             err = db_write_wait(db, write_erased, NULL);
         if (!err)

@@ -11,6 +11,7 @@
 #ifndef ACCRETED_SERVER_JOBS_RETIRE_H
 #define ACCRETED_SERVER_JOBS_RETIRE_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "server/store/batches.h"
@@ -25,9 +26,10 @@ struct retire_pack {
 };
 
 /* Writes batches/<p->hash>.test, durably, without the images of class `label`, and sets the fields
- * after `batch`. ERR_MISSING, ERR_CORRUPT, ERR_FORMAT: the pack there is cannot be read; ERR_IO,
- * ERR_NOSPACE, ERR_NOMEM. */
-int retire_pack_write(const char *data_dir, const char *label, struct retire_pack *p);
+ * after `batch`. ERR_MISSING, ERR_CORRUPT, ERR_FORMAT: the pack there is cannot be read; ERR_STOPPED:
+ * *stop was set; ERR_IO, ERR_NOSPACE, ERR_NOMEM. Nothing is left behind then. */
+int retire_pack_write(const char *data_dir, const char *label, const atomic_bool *stop,
+                      struct retire_pack *p);
 /* Removes what retire_pack_write made: the commit did not come. */
 void retire_pack_undo(const char *data_dir, const struct retire_pack *p);
 
@@ -44,8 +46,9 @@ struct retire_erase { /* what is to be erased; arrays owned */
 /* Reads what rows say is still to be erased. */
 int retire_erase_load(struct db_txn *t, struct retire_erase *e);
 /* Prototypes in models/ and snapshots/, images in exemplars/. Goes on after an error and returns the
- * first: then it is to be done again. */
-int retire_erase_run(const char *data_dir, struct retire_erase *e);
+ * first: then it is to be done again. Once *stop is set it ends after the file it is at, with
+ * ERR_STOPPED. */
+int retire_erase_run(const char *data_dir, const atomic_bool *stop, struct retire_erase *e);
 void retire_erase_release(struct retire_erase *e);
 
 /* At the start: all of it. What cannot be done is logged and left for the next time. */

@@ -1,7 +1,9 @@
 """Classes: one by name, renamed wherever labels leave, retired for good; what is refused, and what a crash leaves."""
 
 import concurrent.futures
+import contextlib
 import json
+import os
 import shutil
 import sqlite3
 
@@ -14,6 +16,8 @@ from test_end_to_end import FIRST, LONG, SECOND, TINY, running, upload_step
 
 CLASSES = "/api/v1/classes/"
 KEEPS = {**TINY, "epochs": 8, "exemplars": {"total": 40}}
+V2_BODY = {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 3, 16, 16], "data": [0.0] * 768}],
+           "outputs": [{"name": "logits", "parameters": {"classification": 10}}, {"name": "probabilities"}]}
 
 
 def learn_two(api):
@@ -54,9 +58,7 @@ def answered(api, **query):
 
 
 def v2_classes(api, version):
-    body = {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 3, 16, 16], "data": [0.0] * 768}],
-            "outputs": [{"name": "logits", "parameters": {"classification": 10}}, {"name": "probabilities"}]}
-    reply = api.post(f"/v2/models/accreted/versions/{version}/infer", json=body).json()
+    reply = api.post(f"/v2/models/accreted/versions/{version}/infer", json=V2_BODY).json()
     first, second = reply["outputs"]
     assert len(second["data"]) == first["shape"][1] and sum(second["data"]) == pytest.approx(1, abs=1e-5)
     said = api.get(f"/v2/models/accreted/versions/{version}").json()["outputs"][0]["shape"]
@@ -373,3 +375,65 @@ def test_in_the_shared_store(api):
     api.learn("three", **{**later, **shared})
     assert answered(api, model=2) == {"red", "violet", *SECOND}
     assert answered(api) == {"red", "violet", *SECOND, "grey"}
+
+
+# ---- while files are rewritten ----
+
+@contextlib.contextmanager
+def retiring(api, name):
+    """Retires a class; inside, the kept images are still to be erased: one of their files is a pipe, which nobody writes."""
+    pipe = api.daemon.data_dir / "exemplars/0"
+
+    def opened():
+        with contextlib.suppress(OSError):  # nobody reads
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        return reply.done()
+    os.mkfifo(pipe)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(retire, api, name)
+        try:
+            wait_for(lambda: api.get(CLASSES + name).status_code == 404)
+            yield
+            assert not reply.done()
+        finally:
+            wait_for(opened)
+            pipe.unlink()
+    assert reply.result().json()["erased"] is False
+
+
+def test_a_job_waits_until_all_is_erased(learned):
+    """It would read images by their places in a file that another one takes the place of."""
+    learned.upload("three", images.tar(["grey"], range(40)))
+    with retiring(learned, "green"):
+        job = learned.train("three", **{k: v for k, v in KEEPS.items() if k != "depth"})
+        for _ in range(30):
+            assert learned.job(job["id"])["state"] == "queued"
+        learned.refused(rename(learned, "red", "rose"), 409, "jobs_open")
+    assert learned.wait(job["id"])["state"] == "succeeded"
+    kept = learned.get("/api/v1/exemplars").json()["classes"]
+    assert {c["name"] for c in kept} == {"red", "violet", *SECOND, "grey"}
+
+
+def test_a_chain_that_is_half_erased_is_not_called_damaged(api):
+    """Of the shared store, whose snapshots name the one below by its checksum: for a moment they do not fit."""
+    folder, later = api.daemon.data_dir, {k: v for k, v in KEEPS.items() if k != "depth"}
+    for name, labels, options in (("one", FIRST, KEEPS), ("two", SECOND, later), ("three", ["grey"], later)):
+        upload_step(api, name, labels)
+        api.learn(name, **{**options, "store": "shared"})
+    second, third = folder / "snapshots/2", (folder / "models/3").read_bytes()
+    second.rename(folder / "aside")  # so that the one below it is erased alone
+    with retiring(api, "green"):
+        wait_for(lambda: (folder / "models/3").read_bytes() != third)
+        (folder / "aside").rename(second)
+        asks = [lambda: api.post("/api/v1/predict", params={"model": 2}, data=images.png("red", 1)),
+                lambda: api.post("/v2/models/accreted/versions/2/infer", json=V2_BODY),
+                lambda: api.post("/api/v1/models/2/activate"), lambda: api.get("/api/v1/models/2/export")]
+        for ask in asks:
+            reply = ask()
+            assert "backup" not in api.refused(reply, 503, "classes_changing")
+            assert reply.headers["Retry-After"] == "1" and reply.json()["retryable"]
+        assert api.predict(images.png("red", 1))["model"] == 3
+    api.daemon.stop()
+    api.daemon.start()
+    assert [ask().status_code for ask in asks] == [200] * 4
