@@ -1,7 +1,7 @@
 /*
  * exemplars.c - /api/v1/exemplars: the images kept of classes that were learned; what there is, and away with it.
  *
- * They are one pack file, replaced by each job that publishes (server/jobs/data.h); it is read and removed on the pool.
+ * They are a pack file a version, one of them in force (server/jobs/data.h); read and removed on the pool.
  */
 #include "server/api/api.h"
 
@@ -13,6 +13,7 @@
 #include "server/jobs/data.h"
 #include "server/store/classes.h"
 #include "server/store/pack.h"
+#include "server/store/versions.h"
 #include "server/work.h"
 
 struct visit {
@@ -21,6 +22,8 @@ struct visit {
     bool remove;
     struct rename *renames; /* owned */
     int rename_count;
+    int64_t *served; /* owned; versions_served() */
+    int served_count;
     int err;
     json_t *reply;
 };
@@ -37,8 +40,18 @@ static json_t *class_counts(const struct visit *v, const struct pack *pack, int6
     return list;
 }
 
+static int make_reply(struct visit *v, json_int_t images, json_int_t bytes, json_t *classes,
+                      const struct data_exemplars_total *others)
+{
+    v->reply = json_pack("{s:I, s:I, s:o, s:{s:I, s:I}}", "images", images, "bytes", bytes,
+                         "classes", classes, "other_versions", "images",
+                         (json_int_t)others->images, "bytes", (json_int_t)others->bytes);
+    return v->reply ? 0 : ERR_NOMEM;
+}
+
 /* Images and bytes a class and in all; damaged images do not count. */
-static int describe(struct visit *v, const struct pack *pack, int64_t version)
+static int describe(struct visit *v, const struct pack *pack, int64_t version,
+                    const struct data_exemplars_total *others)
 {
     int *counts = calloc((size_t)pack_label_count(pack) + 1, sizeof *counts);
     json_int_t bytes = 0, images = 0;
@@ -52,28 +65,35 @@ static int describe(struct visit *v, const struct pack *pack, int64_t version)
         bytes += (json_int_t)image.size_bytes;
         images++;
     }
-    v->reply = json_pack("{s:I, s:I, s:o}", "images", images, "bytes", bytes, "classes",
-                         class_counts(v, pack, version, counts));
+    int err = make_reply(v, images, bytes, class_counts(v, pack, version, counts), others);
     free(counts);
-    return v->reply ? 0 : ERR_NOMEM;
+    return err;
 }
 
 static void work(void *ctx)
 {
     struct visit *v = ctx;
     struct pack *pack = NULL;
-    int64_t version;
-    v->err = data_exemplars_open(v->data_dir, &pack, &version);
-    if (!v->err)
-        v->err = describe(v, pack, version);
+    struct data_exemplars_total others = {0};
+    int64_t version = 0;
+    int opened = data_exemplars_open(v->data_dir, v->served, v->served_count, &pack, &version);
+    v->err = data_exemplars_count(v->data_dir, opened == ERR_MISSING ? 0 : version, &others);
+    if (!v->err && !opened)
+        v->err = describe(v, pack, version, &others);
+    else if (!v->err && (opened == ERR_MISSING || v->remove)) /* none, or none that can be counted */
+        v->err = make_reply(v, 0, 0, json_array(), &others);
+    else if (!v->err)
+        v->err = opened;
     pack_close(pack);
-    bool readable = !v->err;
-    if (!readable && (v->err == ERR_MISSING || v->remove)) { /* none, or none that can be counted */
-        v->reply = json_pack("{s:i, s:i, s:[]}", "images", 0, "bytes", 0, "classes");
-        v->err = v->reply ? 0 : ERR_NOMEM;
-    }
     if (!v->err && v->remove)
-        v->err = data_forget(v->data_dir, 0);
+        v->err = data_exemplars_remove(v->data_dir);
+}
+
+static void visit_free(struct visit *v)
+{
+    free(v->renames);
+    free(v->served);
+    free(v);
 }
 
 static void done(void *ctx)
@@ -87,8 +107,7 @@ static void done(void *ctx)
     } else {
         reply_json(v->req, 200, v->reply);
     }
-    free(v->renames);
-    free(v);
+    visit_free(v);
 }
 
 static void start(struct request *req, bool remove)
@@ -100,12 +119,13 @@ static void start(struct request *req, bool remove)
         *v = (struct visit){.req = req, .data_dir = app->config.data_dir, .remove = remove};
         err = renames_list(db_reader(app->db), &v->renames, &v->rename_count);
         if (!err)
+            err = versions_served(db_reader(app->db), &v->served, &v->served_count);
+        if (!err)
             err = work_run(app->loop, work, done, v);
     }
     if (err) {
         if (v)
-            free(v->renames);
-        free(v);
+            visit_free(v);
         reply_problem(req, 503, "no_memory", "Memory ran out. Try again.");
     }
 }

@@ -1,6 +1,8 @@
 /*
- * storage.c - GET /api/v1/storage: what is kept, in bytes, and what the disk has left.
+ * storage.c - GET /api/v1/storage: what is kept, in bytes, and what the disk has left. Exemplars
+ * have no row: their files are counted on the pool.
  */
+#include <stdlib.h>
 #include <sys/statvfs.h>
 
 #include "core/err.h"
@@ -10,8 +12,16 @@
 #include "server/jobs/data.h"
 #include "server/jobs/predictor.h"
 #include "server/jobs/serving.h"
-#include "server/store/pack.h"
 #include "server/store/totals.h"
+#include "server/work.h"
+
+struct counting {
+    struct request *req;
+    struct app *app;
+    struct totals totals;
+    struct data_exemplars_total exemplars;
+    int err;
+};
 
 static json_t *total_json(struct total total)
 {
@@ -30,18 +40,6 @@ static struct total prototypes(struct app *app, const struct totals *totals)
     return (struct total){totals->classes, bytes};
 }
 
-/* The file; none that can be read counts as none. */
-static struct total exemplars(const char *data_dir)
-{
-    struct pack *pack;
-    int64_t version;
-    if (data_exemplars_open(data_dir, &pack, &version))
-        return (struct total){0};
-    struct total total = {pack_image_count(pack), (int64_t)pack_bytes(pack)};
-    pack_close(pack);
-    return total;
-}
-
 /* null where the file system does not say. */
 static json_t *disk_json(const struct config *config)
 {
@@ -53,22 +51,53 @@ static json_t *disk_json(const struct config *config)
                      (json_int_t)config->min_free_bytes);
 }
 
+static void work(void *ctx)
+{
+    struct counting *c = ctx;
+    c->err = data_exemplars_count(c->app->config.data_dir, 0, &c->exemplars);
+}
+
+static void reply_unreadable(struct request *req, int err)
+{
+    reply_problem(req, 500, "internal_error", "The store cannot be read: %s. See the log.",
+                  err_str(err));
+}
+
+static void done(void *ctx)
+{
+    struct counting *c = ctx;
+    const struct totals *totals = &c->totals;
+    struct total exemplars = {c->exemplars.images, c->exemplars.bytes};
+    if (c->err)
+        reply_unreadable(c->req, c->err);
+    else
+        reply_json(c->req, 200,
+                   json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "disk",
+                             disk_json(&c->app->config), "test_images",
+                             total_json(totals->test_images), "training_images",
+                             total_json(totals->training_images), "exemplars",
+                             total_json(exemplars), "snapshots", total_json(totals->snapshots),
+                             "models", total_json(totals->models), "prototypes",
+                             total_json(prototypes(c->app, totals)), "database_bytes",
+                             (json_int_t)totals->database_bytes));
+    free(c);
+}
+
 void api_storage_get(struct request *req)
 {
     struct app *app = request_app(req);
-    struct totals totals;
-    int err = totals_read(db_reader(app->db), &totals);
-    if (err) {
-        reply_problem(req, 500, "internal_error", "The store cannot be read: %s. See the log.",
-                      err_str(err));
-        return;
+    struct counting *c = calloc(1, sizeof *c);
+    int err = c ? totals_read(db_reader(app->db), &c->totals) : ERR_NOMEM;
+    if (!err) {
+        c->req = req;
+        c->app = app;
+        err = work_run(app->loop, work, done, c);
     }
-    reply_json(req, 200,
-               json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "disk", disk_json(&app->config),
-                         "test_images", total_json(totals.test_images), "training_images",
-                         total_json(totals.training_images), "exemplars",
-                         total_json(exemplars(app->config.data_dir)), "snapshots",
-                         total_json(totals.snapshots), "models", total_json(totals.models),
-                         "prototypes", total_json(prototypes(app, &totals)), "database_bytes",
-                         (json_int_t)totals.database_bytes));
+    if (!err)
+        return;
+    free(c);
+    if (err == ERR_NOMEM)
+        reply_problem(req, 503, "no_memory", "Memory ran out. Try again.");
+    else
+        reply_unreadable(req, err);
 }

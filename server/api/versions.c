@@ -272,9 +272,13 @@ static json_t *discarded_json(const struct discarding *d)
     return json_pack("{s:I, s:I, s:o, s:I, s:s}", "version", (json_int_t)d->version.version,
                      "freed_bytes", (json_int_t)d->freed_bytes, "forgotten_classes", names,
                      "test_images_kept", (json_int_t)test_images, "remains",
-                     "Job, curves and measurements stay as history, and test images until their "
-                     "batch is deleted; training images are there only if this version was never "
-                     "published.");
+                     d->version.published
+                         ? "Job, curves and measurements stay as history, test images until their "
+                           "batch is deleted, and exemplars until the next job publishes or "
+                           "DELETE /api/v1/exemplars."
+                         : "Job, curves and measurements stay as history, test images until their "
+                           "batch is deleted, and training images until then or until another "
+                           "version learns them. Its exemplars are gone.");
 }
 
 static void reply_kept(struct request *req, const struct version *v)
@@ -298,6 +302,8 @@ static void run_delete_files(void *ctx)
     struct discarding *d = ctx;
     d->freed_bytes = delete_file(d->app, "models", d->version.version) +
                      delete_file(d->app, "snapshots", d->version.version);
+    if (!d->version.published) /* else a step back replays them: server/jobs/data.h */
+        d->freed_bytes += delete_file(d->app, "exemplars", d->version.version);
 }
 
 static void files_deleted(void *ctx)

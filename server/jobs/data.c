@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/err.h"
@@ -228,55 +229,110 @@ static int dataset_room(struct dataset *d, int64_t images, const struct job_opti
     return err;
 }
 
-/* ---- exemplars: one pack, that of the newest version that keeps any ---- */
+/* ---- exemplars ---- */
 
-/* Its number, 0 when there is none. */
-static int64_t newest_exemplars(const char *data_dir)
+static int open_exemplars_of(const char *data_dir, int64_t version, struct pack **out)
 {
     char path[4400];
-    struct dirent *entry;
-    int64_t newest = 0;
-    data_path(path, sizeof path, data_dir, "exemplars", "", "");
-    DIR *dir = opendir(path);
-    while (dir && (entry = readdir(dir))) {
-        char *end;
-        long long number = strtoll(entry->d_name, &end, 10);
-        if (*end == '\0' && number > newest)
-            newest = number;
-    }
-    if (dir)
-        closedir(dir);
-    return newest;
-}
-
-int data_exemplars_open(const char *data_dir, struct pack **out, int64_t *version)
-{
-    char path[4400];
-    *version = newest_exemplars(data_dir);
-    if (*version == 0)
-        return ERR_MISSING;
-    data_path_number(path, sizeof path, data_dir, "exemplars", *version);
+    data_path_number(path, sizeof path, data_dir, "exemplars", version);
     return pack_open(out, path);
 }
 
-int data_forget(const char *data_dir, int64_t version)
+int data_exemplars_open(const char *data_dir, const int64_t *served, int count, struct pack **out,
+                        int64_t *version)
+{
+    int err = ERR_MISSING;
+    for (int i = 0; i < count && err == ERR_MISSING; i++) {
+        err = open_exemplars_of(data_dir, served[i], out);
+        *version = served[i];
+    }
+    return err;
+}
+
+/* Calls `each` for the files of the folder; goes on after an error and returns the first. */
+static int each_exemplars(const char *data_dir,
+                          int (*each)(const char *path, const char *name, void *ctx), void *ctx)
 {
     char path[4400];
     struct dirent *entry;
-    int err = 0;
+    int first_err = 0;
     data_path(path, sizeof path, data_dir, "exemplars", "", "");
     DIR *dir = opendir(path);
     if (!dir)
         return ERR_IO;
     while ((entry = readdir(dir))) {
-        if (entry->d_name[0] == '.' || strtoll(entry->d_name, NULL, 10) == version)
+        if (entry->d_name[0] == '.')
             continue;
         data_path(path, sizeof path, data_dir, "exemplars", entry->d_name, "");
-        if (unlink(path) != 0)
-            err = ERR_IO;
+        int err = each(path, entry->d_name, ctx);
+        first_err = first_err ? first_err : err;
     }
     closedir(dir);
+    return first_err;
+}
+
+struct counting {
+    int64_t but; /* version */
+    struct data_exemplars_total total;
+};
+
+static int count_file(const char *path, const char *name, void *ctx)
+{
+    struct counting *c = ctx;
+    struct pack *pack;
+    struct stat st;
+    if (strtoll(name, NULL, 10) == c->but)
+        return 0;
+    if (stat(path, &st) != 0)
+        return errno == ENOENT ? 0 : ERR_IO; /* removed just now */
+    c->total.bytes += st.st_size;
+    if (pack_open(&pack, path) == 0) {
+        c->total.images += pack_image_count(pack);
+        pack_close(pack);
+    }
+    return 0;
+}
+
+int data_exemplars_count(const char *data_dir, int64_t version, struct data_exemplars_total *out)
+{
+    struct counting c = {.but = version};
+    int err = each_exemplars(data_dir, count_file, &c);
+    if (!err)
+        *out = c.total;
     return err;
+}
+
+static int remove_file(const char *path, const char *name, void *ctx)
+{
+    (void)name;
+    (void)ctx;
+    return unlink(path) == 0 || errno == ENOENT ? 0 : ERR_IO;
+}
+
+/* What was removed does not come back after a power cut. */
+static int sync_exemplars(const char *data_dir)
+{
+    char path[4400];
+    data_path(path, sizeof path, data_dir, "exemplars", "", "");
+    return durable_sync_parent(path);
+}
+
+int data_exemplars_forget(const char *data_dir, const int64_t *versions, int count)
+{
+    char path[4400];
+    int first_err = 0;
+    for (int i = 0; i < count; i++) {
+        data_path_number(path, sizeof path, data_dir, "exemplars", versions[i]);
+        int err = remove_file(path, NULL, NULL);
+        first_err = first_err ? first_err : err;
+    }
+    return first_err ? first_err : sync_exemplars(data_dir);
+}
+
+int data_exemplars_remove(const char *data_dir)
+{
+    int err = each_exemplars(data_dir, remove_file, NULL);
+    return err ? err : sync_exemplars(data_dir);
 }
 
 void data_set_release(struct data_set *d)
@@ -316,7 +372,8 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
     struct walk w = {.source = s, .options = o, .out = &d.images, .image = add_image};
     int err = 0;
     if (o->learner.exemplars_total > 0 && s->plan->known > 0)
-        err = data_exemplars_open(s->data_dir, &pack, &w.version);
+        err = data_exemplars_open(s->data_dir, s->plan->served, s->plan->served_count, &pack,
+                                  &w.version);
     if (err && err != ERR_MISSING)
         return refuse_exemplars(why, err);
     err = data_set_room(&d, s, o, pack);
@@ -330,6 +387,7 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
         w.batch = NULL;
         err = refuse_exemplars(why, walk_images(&w, pack));
         d.exemplars = d.images.count - before;
+        d.exemplars_version = w.version;
     }
     pack_close(pack);
     if (err)
@@ -339,14 +397,14 @@ int data_train(const struct data_source *s, const struct job_options *o, struct 
     return err;
 }
 
-/* The packs that origins speak of; packs[train_count] is NULL when there are no exemplars, or none any more. */
+/* The packs that origins speak of; packs[train_count] is NULL when there are no exemplars, or none
+ * any more: whatever else is in force by then, the origins are not of it. */
 static int open_packs(const struct data_source *s, const struct data_set *d, struct pack **packs)
 {
     char path[4400];
-    int64_t version;
-    int err = d->exemplars
-                  ? data_exemplars_open(s->data_dir, &packs[s->plan->train_count], &version)
-                  : 0;
+    int err = d->exemplars ? open_exemplars_of(s->data_dir, d->exemplars_version,
+                                               &packs[s->plan->train_count])
+                           : 0;
     if (err == ERR_MISSING)
         err = 0;
     for (int i = 0; i < s->plan->train_count && !err; i++) {

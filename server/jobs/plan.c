@@ -20,6 +20,7 @@ void plan_release(struct plan *p)
     free(p->names);
     free(p->chain);
     free(p->renames);
+    free(p->served);
     *p = (struct plan){0};
 }
 
@@ -288,6 +289,8 @@ int plan_for_start(struct db_txn *t, int64_t id, struct plan *out, struct refusa
         err = batches_load_test(t, &p.test, &p.test_count);
     if (!err)
         err = renames_list(t, &p.renames, &p.rename_count);
+    if (!err)
+        err = versions_served(t, &p.served, &p.served_count);
     if (!err)
         err = load_base(t, &p);
     if (!err)

@@ -31,6 +31,8 @@ struct plan {
     int step;                 /* from 1 */
     struct rename *renames;   /* owned; all there were (only when it starts) */
     int rename_count;
+    int64_t *served;          /* owned; versions_served() (only when it starts) */
+    int served_count;
     int64_t *chain;           /* owned; versions up to the base, oldest first; the first step-1 are those of earlier steps */
     int chain_count;
 };

@@ -110,7 +110,14 @@ static bool model_owned(struct db_txn *t, const char *name)
 
 static bool version_owned(struct db_txn *t, const char *name)
 {
-    return number_of(name) && versions_exists(t, number_of(name));
+    struct version v;
+    return versions_get(t, number_of(name), &v) != ERR_MISSING; /* in doubt, keep */
+}
+
+/* The file of a version that served outlasts its discard. */
+static bool exemplars_owned(struct db_txn *t, const char *name)
+{
+    return number_of(name) && versions_keeps_exemplars(t, number_of(name));
 }
 
 static bool checkpoint_owned(struct db_txn *t, const char *name)
@@ -172,7 +179,7 @@ void recovery_sweep(struct db *db, const char *data_dir)
     struct db_txn *t = db_reader(db);
     sweep_folder(t, data_dir, "models", model_owned);
     sweep_folder(t, data_dir, "snapshots", version_owned);
-    sweep_folder(t, data_dir, "exemplars", version_owned);
+    sweep_folder(t, data_dir, "exemplars", exemplars_owned);
     sweep_folder(t, data_dir, "checkpoints", checkpoint_owned);
     sweep_folder(t, data_dir, "batches", pack_owned);
     sweep_consumed(t, data_dir);

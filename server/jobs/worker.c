@@ -394,10 +394,10 @@ static void delete_what_is_done(const struct worker *w)
     }
 }
 
-/* The same of the exemplars the new version's replace, all of them if it keeps none. */
+/* The same of the exemplars that were in force, and of those a step back or on would have put there. */
 static void forget_exemplars(const struct worker *w)
 {
-    if (data_forget(w->app->config.data_dir, w->result.kept_count ? w->plan.version : 0))
+    if (data_exemplars_forget(w->app->config.data_dir, w->plan.served, w->plan.served_count))
         log_warning("exemplars of earlier versions could not be deleted now; the next job tries "
                     "again");
 }

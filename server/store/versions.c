@@ -128,6 +128,33 @@ bool versions_exists(struct db_txn *t, int64_t version)
     return versions_get(t, version, &v) == 0;
 }
 
+static void read_number(sqlite3_stmt *s, void *element)
+{
+    *(int64_t *)element = sqlite3_column_int64(s, 0);
+}
+
+int versions_served(struct db_txn *t, int64_t **out, int *count)
+{
+    void *list;
+    int err = sql_read_rows(t,
+                            "SELECT version FROM versions WHERE published = 1 "
+                            "ORDER BY active DESC, version DESC",
+                            SQL_NONE, sizeof **out, read_number, &list, count);
+    if (!err)
+        *out = list;
+    return err;
+}
+
+bool versions_keeps_exemplars(struct db_txn *t, int64_t version)
+{
+    int64_t count;
+    int err = sql_get_int(t, &count,
+                          "SELECT count(*) FROM versions WHERE version = ?1 "
+                          "AND (published = 1 OR discarded_ms IS NULL)",
+                          SQL(sql_int(version)));
+    return err || count > 0;
+}
+
 /* ---- measurements ---- */
 
 static void read_score(sqlite3_stmt *s, void *element)

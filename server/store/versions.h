@@ -71,6 +71,12 @@ int versions_next(struct db_txn *t, int64_t *out);
  */
 int versions_gate(struct db_txn *t, int64_t version, char **out);
 bool versions_exists(struct db_txn *t, int64_t version);
+/* Numbers of all that serve or once did, discarded ones too: the active one, then from the newest
+ * on. */
+int versions_served(struct db_txn *t, int64_t **out, int *count);
+/* Whether it served, or is there and may yet: then its exemplars stay (server/jobs/data.h). True
+ * where the store cannot tell. */
+bool versions_keeps_exemplars(struct db_txn *t, int64_t version);
 
 /* Scores of the active version's chain, by version, then class: of the dense model or of the
  * snapshot, as from_snapshot says. */

@@ -2,11 +2,14 @@
 
 import images
 import pytest
+from test_end_to_end import FIRST, SECOND, upload_step
+from test_gate import FORGETFUL, GATED
+from test_versions import MODELS, activate, active
 
 TINY = {"depth": 8, "epochs": 6, "batch": 32, "lr": 0.02, "lr_later": 1, "flip": False, "pad": 2,
         "prune": {"keep": 0.5, "epochs": 0}}
 PATH = "/api/v1/exemplars"
-NOTHING = {"images": 0, "bytes": 0, "classes": []}
+NOTHING = {"images": 0, "bytes": 0, "classes": [], "other_versions": {"images": 0, "bytes": 0}}
 
 
 def kept(api):
@@ -68,6 +71,95 @@ def test_damage_is_refused_and_can_be_cleared(api):
     api.request("DELETE", PATH)
     api.learn("two", **TINY, exemplars={"total": 8})
     assert kept(api) == {"blue": 2}
+
+
+def held_back(api):
+    """Version 1 keeps 10 images of each of FIRST; version 2, held back, 2 of each of FIRST and SECOND."""
+    upload_step(api, "one", FIRST)
+    upload_step(api, "two", SECOND)
+    api.learn("one", **{**FORGETFUL, "lr_later": TINY["lr_later"]}, exemplars={"total": 30})
+    job = api.learn("two", **{**FORGETFUL, "gate": 0}, exemplars={"total": 10})
+    assert (job["version"], job["published"]) == (2, False)
+    assert files(api) == ["1", "2"]
+
+
+def size(api, *versions):
+    return sum((api.daemon.data_dir / "exemplars" / str(v)).stat().st_size for v in versions)
+
+
+def restart(api):
+    api.daemon.stop()
+    api.daemon.start()
+
+
+def test_what_is_held_back_replaces_none(api):
+    held_back(api)
+    of_first = dict.fromkeys(FIRST, 10)
+    assert kept(api) == of_first
+    restart(api)
+    assert (kept(api), files(api)) == (of_first, ["1", "2"])
+    waiting = size(api, 2)
+    said = api.get(PATH).json()
+    assert said["other_versions"] == {"images": 10, "bytes": waiting}
+    assert api.get("/api/v1/storage").json()["exemplars"] == {"count": 40, "bytes": size(api, 1, 2)}
+
+    assert api.learn("two", **GATED, exemplars={"total": 50})["published"]  # replays all of version 1's
+    assert kept(api) == dict.fromkeys(FIRST + SECOND, 10)
+    assert files(api) == ["2", "3"]  # what was held back may be activated still
+    activate(api, 2)
+    assert kept(api) == dict.fromkeys(FIRST + SECOND, 2)
+    activate(api, 3)  # neither way deletes any
+    assert kept(api) == dict.fromkeys(FIRST + SECOND, 10)
+    learn(api, "three", ["grey"], 0, gate=None)  # every file of a version that served is gone
+    assert (api.get(PATH).json(), files(api)) == (NOTHING, [])
+
+
+def test_held_back_then_activated(api):
+    held_back(api)
+    activate(api, 2)
+    restart(api)
+    assert (kept(api), files(api)) == (dict.fromkeys(FIRST + SECOND, 2), ["1", "2"])
+    activate(api, 1)
+    assert kept(api) == dict.fromkeys(FIRST, 10)
+    activate(api, 2)
+    learn(api, "three", ["grey"], 60, gate=None)
+    assert kept(api) == {**dict.fromkeys(FIRST + SECOND, 2), "grey": 10}
+    assert files(api) == ["3"]
+
+
+def test_discard_of_what_was_held_back(api):
+    held_back(api)
+    sizes = [(api.daemon.data_dir / folder / "2").stat().st_size for folder in ("models", "snapshots", "exemplars")]
+    assert api.delete(MODELS + "/2").json()["freed_bytes"] == sum(sizes)
+    assert (kept(api), files(api)) == (dict.fromkeys(FIRST, 10), ["1"])
+    assert api.get(PATH).json()["other_versions"] == NOTHING["other_versions"]
+
+
+def test_discard_of_what_served(api):
+    """A step back has no other exemplars than those of the version it came from: discarding that one leaves them, and so does a
+    restart."""
+    learn(api, "one", ["red", "green"], 20)
+    learn(api, "two", ["blue", "yellow"], 20)
+    activate(api, 1)
+    before = api.get(PATH).json()
+    sizes = [(api.daemon.data_dir / folder / "2").stat().st_size for folder in ("models", "snapshots")]
+    said = api.delete(MODELS + "/2").json()
+    assert said["freed_bytes"] == sum(sizes) and "exemplars" in said["remains"]
+    assert (api.get(PATH).json(), files(api)) == (before, ["2"])
+    restart(api)
+    assert (api.get(PATH).json(), files(api)) == (before, ["2"])
+    learn(api, "three", ["violet", "grey"], 40)
+    assert active(api) == 3
+    assert kept(api) == {"red": 5, "green": 5, "violet": 10, "grey": 10}
+    assert files(api) == ["3"]
+
+
+def test_delete_takes_those_that_wait_too(api):
+    held_back(api)
+    said = api.get(PATH).json()
+    assert api.delete(PATH).json() == said
+    assert (api.get(PATH).json(), files(api)) == (NOTHING, [])
+    assert api.get("/api/v1/storage").json()["exemplars"] == {"count": 0, "bytes": 0}
 
 
 @pytest.mark.parametrize("options, member", [

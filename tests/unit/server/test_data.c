@@ -166,11 +166,29 @@ static void test_images_and_labels(void **state)
     dataset_release(&d);
 }
 
+/* Images and bytes of the files of all versions but `but`. */
+static void exemplars_hold(const struct rig *r, int64_t but, int images)
+{
+    static const int versions[] = {1, 2, 3, 4, 5, 20};
+    struct data_exemplars_total total;
+    int64_t bytes = 0;
+    char path[128];
+    struct stat st;
+    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
+        snprintf(path, sizeof path, "%s/exemplars/%d", r->dir, versions[i]);
+        if (versions[i] != but && stat(path, &st) == 0)
+            bytes += st.st_size;
+    }
+    assert_int_equal(data_exemplars_count(r->dir, but, &total), 0);
+    assert_int_equal(total.images, images);
+    assert_int_equal(total.bytes, bytes);
+}
+
 /* Kept images come after the new ones, in their order, as they were uploaded; those of classes that are not known yet,
  * which a version that was never active has left, do not come. */
 static void test_exemplars(void **state)
 {
-    int64_t version;
+    int64_t version, served[] = {3, 2, 1};
     struct rig *r = *state;
     struct job_options o = grey_16();
     struct data_set set;
@@ -182,7 +200,11 @@ static void test_exemplars(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     snprintf(folder, sizeof folder, "%s/tmp", r->dir);
     assert_int_equal(mkdir(folder, 0700), 0);
-    write_pack(r, "../exemplars/3", old, 4);
+    write_pack(r, "../exemplars/2", old, 4);
+    write_pack(r, "../exemplars/1", old, 1);  /* of before */
+    write_pack(r, "../exemplars/20", old, 2); /* never served, though its number is the highest */
+    r->plan.served = served;
+    r->plan.served_count = 3;
     write_pack(r, "aaaa.train", fresh, 2);
     r->train.train_count = 2;
     r->plan.names = names;
@@ -198,6 +220,7 @@ static void test_exemplars(void **state)
     assert_int_equal(data_train(&r->source, &o, &set, &r->why), 0);
     assert_int_equal(set.images.count, 5);
     assert_int_equal(set.exemplars, 3);
+    assert_int_equal(set.exemplars_version, 2);
     const int labels[5] = {2, 2, 1, 0, 1}, values[5] = {50, 60, 10, 30, 40};
     for (int i = 0; i < 5; i++) {
         assert_int_equal(set.images.labels[i], labels[i]);
@@ -206,8 +229,8 @@ static void test_exemplars(void **state)
 
     const int kept[3] = {4, 3, 0};
     assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
-    assert_int_equal(data_forget(r->dir, 4), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), 0);
+    assert_int_equal(data_exemplars_open(r->dir, (int64_t[]){4, 3, 2, 1}, 4, &pack, &version), 0);
+    assert_int_equal(version, 4);
     assert_int_equal(pack_image_count(pack), 3);
     for (int i = 0; i < 3; i++) {
         struct pack_image image;
@@ -218,20 +241,28 @@ static void test_exemplars(void **state)
     }
     pack_close(pack);
 
-    assert_int_equal(data_forget(r->dir, 0), 0); /* as a client did meanwhile: they do not come back */
-    r->plan.version = 5;
+    assert_int_equal(data_exemplars_forget(r->dir, (int64_t[]){3, 2}, 2), 0);
+    exemplars_hold(r, 0, 3 + 1 + 2); /* of 4, 1 and 20 */
+    exemplars_hold(r, 4, 1 + 2);
+
+    r->plan.version = 5; /* removed meanwhile by a client: they do not come back, nor do others in their place */
     assert_int_equal(data_keep(&r->source, &set, kept, 3), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), 0);
+    assert_int_equal(data_exemplars_open(r->dir, (int64_t[]){5, 1}, 2, &pack, &version), 0);
+    assert_int_equal(version, 5);
     assert_int_equal(pack_image_count(pack), 1);
     pack_close(pack);
-    assert_int_equal(data_forget(r->dir, 0), 0);
-    assert_int_equal(data_exemplars_open(r->dir, &pack, &version), ERR_MISSING);
+    assert_int_equal(data_exemplars_remove(r->dir), 0);
+    assert_int_equal(data_exemplars_open(r->dir, (int64_t[]){5, 4, 1}, 3, &pack, &version),
+                     ERR_MISSING);
+    exemplars_hold(r, 0, 0);
     data_set_release(&set);
     rmdir(folder);
     snprintf(folder, sizeof folder, "%s/exemplars", r->dir);
     assert_int_equal(rmdir(folder), 0);
     r->plan.names = r->names;
     r->plan.classes = 2;
+    r->plan.served = NULL;
+    r->plan.served_count = 0;
 }
 
 static void test_damage(void **state)
@@ -318,6 +349,60 @@ static int write_history(struct db_txn *t, void *ctx)
     return err ? err : jobs_insert(t, "{}", &batch, 1, 0, NULL, &job);
 }
 
+/* Beside version 1, all of its step: 2 is held back, 3 served and was discarded, 4 was held back and discarded. */
+static int write_branches(struct db_txn *t, void *ctx)
+{
+    uint32_t confusion[1] = {0};
+    struct evaluation e = {1, confusion};
+    const char *names[] = {"cat"};
+    int err = 0;
+    (void)ctx;
+    for (int version = 2; version <= 4 && !err; version++) {
+        int64_t job;
+        err = jobs_insert(t, "{}", NULL, 0, 0, NULL, &job);
+        struct version v = {.version = version, .job = job, .step = 1, .classes = 1, .dense_bytes = 1};
+        if (!err)
+            err = versions_insert(t, &v, names, 0, &e, &e);
+    }
+    if (!err)
+        err = versions_activate(t, 3);
+    if (!err)
+        err = versions_activate(t, 1);
+    for (int version = 3; version <= 4 && !err; version++)
+        err = versions_discard(t, version);
+    return err;
+}
+
+/* Replayed is what a version that served left, discarded or not; what is held back waits. */
+static void test_sweep_of_exemplars(void **state)
+{
+    struct store *s = *state;
+    char path[256];
+    int64_t *served;
+    int count;
+    add_batch(s, "learned", "cat", NULL, 2, 2);
+    add_batch(s, "waiting", "dog", NULL, 2, 0);
+    assert_int_equal(db_write_wait(s->db, write_history, NULL), 0);
+    assert_int_equal(db_write_wait(s->db, write_branches, NULL), 0);
+    assert_int_equal(versions_served(db_reader(s->db), &served, &count), 0);
+    assert_int_equal(count, 2);
+    assert_int_equal(served[0], 1); /* the active one comes first */
+    assert_int_equal(served[1], 3);
+    free(served);
+
+    path_of(s, "exemplars", path, sizeof path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    static const char *const files[] = {"exemplars/1", "exemplars/2", "exemplars/3", "exemplars/4",
+                                        "exemplars/5", "exemplars/x"};
+    for (int i = 0; i < 6; i++)
+        touch(s, files[i]);
+    recovery_sweep(s->db, s->dir);
+    for (int i = 0; i < 6; i++)
+        if (remove_if_there(s, files[i]) != (i < 3))
+            fail_msg("%s was %s", files[i], i < 3 ? "removed" : "left");
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void test_sweep(void **state)
 {
     struct store *s = *state;
@@ -364,6 +449,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damage, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_commands, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_sweep, store_setup, store_teardown),
+        cmocka_unit_test_setup_teardown(test_sweep_of_exemplars, store_setup, store_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
