@@ -207,6 +207,10 @@ def described(method, path):
     return operation, parameters
 
 
+def test_the_front_may_answer_for_every_route():
+    assert [o for o in OPERATIONS if "default" not in described(*o)[0]["responses"]] == []
+
+
 @pytest.mark.parametrize("method, path", OPERATIONS, ids=[" ".join(o) for o in OPERATIONS])
 def test_operation(world, method, path):
     operation, parameters = described(method, path)
