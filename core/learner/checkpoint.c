@@ -15,7 +15,7 @@ enum {
 struct state_record { /* 48 bytes, no holes */
     uint64_t fingerprint, param_count;
     char kernel[16];
-    int32_t gang, epochs_done, has_dense, reserved;
+    int32_t gang, epochs_done, has_dense, mixed;
 };
 
 int checkpoint_save(const struct checkpoint *c, const char *path)
@@ -27,6 +27,7 @@ int checkpoint_save(const struct checkpoint *c, const char *path)
         .gang = c->gang,
         .epochs_done = c->epochs_done,
         .has_dense = c->dense != NULL,
+        .mixed = c->mixed,
     };
     memcpy(state.kernel, c->kernel, sizeof state.kernel);
     struct container_section sections[4] = {
@@ -74,6 +75,7 @@ int checkpoint_load(struct checkpoint *c, const char *path, bool *has_dense)
     memcpy(c->kernel, state.kernel, sizeof c->kernel);
     c->gang = state.gang;
     c->epochs_done = state.epochs_done;
+    c->mixed = state.mixed;
     *has_dense = state.has_dense;
 out:
     container_free(file);

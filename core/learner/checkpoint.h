@@ -15,6 +15,7 @@ struct checkpoint {
     char kernel[16];
     int32_t gang;
     int32_t epochs_done;    /* of training, then of retraining too */
+    bool mixed;             /* some of them ran under another kernel or gang */
     uint64_t param_count;   /* floats of a parameter block */
     float *params;          /* what is being trained */
     float *velocity;

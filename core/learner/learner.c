@@ -256,7 +256,8 @@ static int resume(struct learner *l)
     memcpy(l->velocity, c.velocity, count * sizeof(float));
     l->epochs_done = c.epochs_done;
     l->resumed = true;
-    l->reproducible = c.gang == l->options->gang && !strcmp(c.kernel, conv_isa_name(l->isa));
+    l->reproducible = !c.mixed && c.gang == l->options->gang &&
+                      !strcmp(c.kernel, conv_isa_name(l->isa));
     if (has_dense) {
         err = new_copy(l);
         if (!err)
@@ -275,6 +276,7 @@ int learner_save_checkpoint(struct learner *l, float *params)
         .fingerprint = l->fingerprint,
         .gang = l->options->gang,
         .epochs_done = l->epochs_done,
+        .mixed = !l->reproducible,
         .param_count = l->model->net->params.count,
         .params = params,
         .velocity = l->velocity,

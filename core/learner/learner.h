@@ -143,7 +143,7 @@ struct learner_result {
     uint64_t model_bytes, snapshot_bytes, dense_bytes; /* files, and fp32 parameters */
     double sparsity;                  /* share of convolution weights pruned away; in the shared store, free */
     int *kept, kept_count;            /* owned; images of job->train to keep as exemplars, class by class, the best first */
-    bool resumed, reproducible;       /* went on from a checkpoint; under the same kernel and gang */
+    bool resumed, reproducible;       /* went on from a checkpoint; all epochs ran under one kernel and gang */
     const char *kernel;               /* conv_isa_name */
     double train_seconds;
 };
