@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/err.h"
@@ -116,4 +117,13 @@ void data_dir_remove_port(const char *path)
     char file[PATH_BYTES];
     snprintf(file, sizeof file, "%s/port", path);
     unlink(file);
+}
+
+int data_dir_room(const char *path, uint64_t *free_bytes)
+{
+    struct statvfs fs;
+    if (statvfs(path, &fs) != 0)
+        return ERR_IO;
+    *free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return 0;
 }

@@ -506,7 +506,6 @@ static int publish(struct learner *l, struct learner_result *r)
         err = save_snapshot(l, &r->snapshot_bytes);
     if (err)
         return err;
-    unlink(l->job->checkpoint_path); /* left behind by a crash it is harmless */
     r->model = model_hold(l->model);
     r->dense_bytes = model_dense_bytes(l->model);
     r->sparsity = mask_sparsity(l);

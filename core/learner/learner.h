@@ -9,7 +9,7 @@
  *   train     epochs of SGD on the M2KD loss; a checkpoint after each
  *   prune     mask, retrain and round a copy, which becomes the snapshot; prototypes
  *   evaluate  confusion matrices of the dense model and of the snapshot
- *   publish   write the model and snapshot files, remove the checkpoint
+ *   publish   write the model and snapshot files
  *
  * Images of known classes may be among those of new ones. They are trained on without a label: the teachers speak of them as
  * of any image, and to new outputs they are something else; with exemplars softmax classification takes their labels. Their
@@ -148,7 +148,8 @@ struct learner_result {
     double train_seconds;
 };
 
-/* Errors: any of err.h. On an error nothing is published; the checkpoint stays but for ERR_CANCELLED. */
+/* Errors: any of err.h. On an error nothing is published. The checkpoint stays but for ERR_CANCELLED: until what was learned
+ * is stored, the same job may have to run again, and then goes on with no epoch left. The caller deletes it. */
 int learner_run(const struct learner_job *job, struct learner_result *out);
 void learner_result_release(struct learner_result *r);
 

@@ -14,13 +14,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/err.h"
 #include "server/api/api.h"
 #include "server/api/history.h"
 #include "server/app.h"
+#include "server/data_dir.h"
 #include "server/http/auth.h"
 #include "server/http/http.h"
 #include "server/jobs/data.h"
@@ -219,12 +219,12 @@ static void put_store(FILE *f, struct app *app, const struct totals *t)
         {"snapshots", t->snapshots.bytes},
         {"database", t->database_bytes},
     };
-    struct statvfs fs;
+    uint64_t free_bytes;
     head(f, P "store_bytes", "gauge", "What is kept, by kind.");
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         fprintf(f, P "store_bytes{kind=\"%s\"} %" PRId64 "\n", kinds[i].kind, kinds[i].bytes);
     put(f, P "store_free_bytes", "gauge", "Free room on the data directory's disk.",
-        statvfs(app->config.data_dir, &fs) == 0 ? (double)fs.f_bavail * (double)fs.f_frsize : NAN);
+        data_dir_room(app->config.data_dir, &free_bytes) ? NAN : (double)free_bytes);
     put(f, P "store_min_free_bytes", "gauge", "Room that uploads and jobs leave alone.",
         (double)app->config.min_free_bytes);
 }

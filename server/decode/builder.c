@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/err.h"
+#include "server/data_dir.h"
 #include "server/decode/label.h"
 #include "server/store/pack.h"
 
@@ -56,11 +56,9 @@ int ingest_fail(struct ingest_error *error, int err)
 
 int builder_check_space(const struct builder *b, uint64_t wanted)
 {
-    struct statvfs fs;
-    if (statvfs(b->req->data_dir, &fs) != 0)
-        return ERR_IO;
-    uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
-    return available < wanted + b->req->min_free_bytes ? ERR_NOSPACE : 0;
+    uint64_t available;
+    int err = data_dir_room(b->req->data_dir, &available);
+    return !err && available < wanted + b->req->min_free_bytes ? ERR_NOSPACE : err;
 }
 
 bool builder_stopped(const struct builder *b)

@@ -7,10 +7,10 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "core/err.h"
 #include "server/app.h"
+#include "server/data_dir.h"
 #include "server/http/internal.h"
 #include "server/http/limits.h"
 
@@ -54,10 +54,9 @@ static void on_spool_ready(void *ctx)
 
 static bool disk_has(const struct request *req, uint64_t wanted)
 {
-    struct statvfs fs;
-    if (statvfs(req->app->config.data_dir, &fs) != 0)
+    uint64_t free_bytes;
+    if (data_dir_room(req->app->config.data_dir, &free_bytes))
         return true; /* the write will tell */
-    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     return free_bytes >= req->app->config.min_free_bytes &&
            free_bytes - req->app->config.min_free_bytes >= wanted;
 }

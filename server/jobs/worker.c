@@ -2,9 +2,9 @@
  * worker.c - see worker.h.
  *
  * Order of a publication, so that a crash at any point leaves the old version or the new one: model
- * and snapshot files (durable, by the learner) -> one transaction with everything in it -> training
- * packs deleted -> the loop swaps the model that serves. What a crash leaves behind is swept at the
- * next start (sweep.h).
+ * and snapshot files (durable, by the learner) -> one transaction with everything in it -> checkpoint
+ * and training packs deleted -> the loop swaps the model that serves. What a crash leaves behind is
+ * swept at the next start (recovery.h).
  */
 #include "server/jobs/worker.h"
 
@@ -14,11 +14,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/err.h"
 #include "server/app.h"
+#include "server/data_dir.h"
 #include "server/jobs/data.h"
 #include "server/jobs/gate.h"
 #include "server/jobs/plan.h"
@@ -194,12 +194,10 @@ static int write_options(struct db_txn *t, void *ctx)
 
 static int check_disk(struct worker *w)
 {
-    struct statvfs disk;
+    uint64_t free_bytes;
     const struct config *config = &w->app->config;
-    if (statvfs(config->data_dir, &disk) != 0)
-        return ERR_IO;
-    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    return free_bytes < config->min_free_bytes ? ERR_NOSPACE : 0;
+    int err = data_dir_room(config->data_dir, &free_bytes);
+    return !err && free_bytes < config->min_free_bytes ? ERR_NOSPACE : err;
 }
 
 /* The model to build on and the snapshots that teach. */
@@ -417,6 +415,7 @@ static int publish(struct worker *w)
         serving_release(serving);
         return err;
     }
+    unlink(w->checkpoint_path);
     if (w->published) {
         w->serving = serving;
         delete_what_is_done(w);

@@ -1,5 +1,6 @@
 """The main job: two increments on small images, what they leave behind, what is refused, and what survives."""
 
+import os
 import signal
 import subprocess
 import time
@@ -328,6 +329,32 @@ def test_interrupted_job_goes_on_by_itself(start_daemon, tmp_path, end, interrup
         files = [(api.daemon.data_dir / kind / "1").read_bytes() for api in (undisturbed, disturbed)]
         assert files[0] == files[1], f"{kind} differ"
     assert not list((disturbed.daemon.data_dir / "checkpoints").iterdir())
+
+
+def test_killed_before_what_was_learned_is_stored(api):
+    """Nothing is trained again, and the version is the very one that was about to be."""
+    folder = api.daemon.data_dir
+    upload_step(api, "one", FIRST)
+    job = api.train("one", **{**TINY, "epochs": 100}, exemplars={"total": 9})["id"]
+    running(api, {"id": job}, 1)
+    pack, = (folder / "batches").glob("*.train")
+    aside = pack.rename(folder / "tmp" / "aside")
+    os.mkfifo(pack)  # the images to keep are looked for here, and that stands still
+    wait_for(lambda: (folder / "snapshots/1").exists(), 300, "the snapshot")
+    time.sleep(0.3)
+    before = api.job(job)
+    assert (before["state"], before["phase"], before["version"]) == ("running", "publish", None)
+    epochs = api.get(f"/api/v1/jobs/{job}/metrics").json()["epochs"]
+    api.daemon.kill()
+    files = [(folder / kind / "1").read_bytes() for kind in ("models", "snapshots")]
+    aside.rename(pack)
+    api.daemon.start()
+    ended = api.wait(job)
+    assert (ended["state"], ended["restarts"], ended["attempt"], ended["reproducible"]) == ("succeeded", 1, 1, True)
+    assert len(epochs) == 101 and api.get(f"/api/v1/jobs/{job}/metrics").json()["epochs"] == epochs
+    assert [(folder / kind / "1").read_bytes() for kind in ("models", "snapshots")] == files
+    assert api.get("/api/v1/exemplars").json()["images"] == 9
+    assert not list((folder / "checkpoints").iterdir())
 
 
 def test_corrupt_model_is_found(api):

@@ -181,6 +181,7 @@ static void bench_train(struct bench *b)
         if (err)
             die("learner_run", err);
         learner_result_release(&result);
+        unlink(checkpoint);
     }
     double images = (double)b->train.count * (b->epochs - 1);
     printf("{\"images_per_s\": %.1f, \"memory_mb\": %.1f, \"overhead_s\": %.3f}\n",

@@ -31,6 +31,7 @@ struct place {
     int stop_after; /* epochs reported until the command word is set; 0 = never */
     enum learner_command then;
     int epochs;
+    bool keep_checkpoint; /* of a job that succeeded */
     double last_fraction;
     bool fraction_fell;
     struct learner_epoch last_epoch;
@@ -113,6 +114,15 @@ static inline struct learner_options options(void)
     return o;
 }
 
+/* As the learner's caller: once it has what was learned, the checkpoint goes. */
+static inline int run_job(const struct learner_job *job, struct learner_result *result)
+{
+    int err = learner_run(job, result);
+    if (!err && !((struct place *)job->ctx)->keep_checkpoint)
+        unlink(job->checkpoint_path);
+    return err;
+}
+
 /* Runs step 0 (classes 0, 1), step 1 (classes 2, 3 on top of `base`) or step 2 (classes 4, 5). */
 static inline int run(struct place *p, const struct learner_options *o, int step,
                       struct model *base, struct learner_result *result)
@@ -137,7 +147,7 @@ static inline int run(struct place *p, const struct learner_options *o, int step
         .on_epoch = on_epoch,
         .ctx = p,
     };
-    int err = learner_run(&job, result);
+    int err = run_job(&job, result);
     dataset_release(&train);
     dataset_release(&test);
     return err;

@@ -19,7 +19,6 @@ static void check_two_steps(struct place *p, struct learner_options *o)
     assert_true(second.snapshot_bytes < second.dense_bytes / 2);
     assert_true(second.sparsity > 0.4 && second.sparsity < 0.5);
     assert_true(isfinite(p->last_epoch.loss_class));
-    assert_int_not_equal(access(p->checkpoint, F_OK), 0);
     learner_result_release(&first);
     learner_result_release(&second);
 }
@@ -184,7 +183,7 @@ static int run_with_exemplars(struct place *p, const struct learner_options *o, 
         .model_path = p->model[1], .snapshot_path = p->snapshot[1], .command = &p->command,
         .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
     };
-    int err = learner_run(&job, result);
+    int err = run_job(&job, result);
     dataset_release(&old);
     dataset_release(&fresh);
     dataset_release(&all);
@@ -334,6 +333,37 @@ static void test_resumed_is_bit_identical(void **state)
     learner_result_release(&whole);
 }
 
+/* Until the caller has stored what was learned the job may have to run again: without one epoch more, to the same bits. */
+static void test_done_is_not_trained_again(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result base, done, again;
+    struct model *before, *after;
+    assert_int_equal(run(p, &o, 0, NULL, &base), 0);
+    p->keep_checkpoint = true;
+    for (o.prune_epochs = 0; o.prune_epochs < 2; o.prune_epochs++) {
+        assert_int_equal(run(p, &o, 1, base.model, &done), 0);
+        assert_false(done.resumed);
+        assert_int_equal(snapshot_load(&before, p->snapshot[1], conv_isa_best()), 0);
+        p->epochs = 0;
+        assert_int_equal(run(p, &o, 1, base.model, &again), 0);
+        assert_true(again.resumed && again.reproducible);
+        assert_int_equal(p->epochs, 0);
+        assert_false(p->fraction_fell);
+        same_params(again.model, done.model);
+        assert_memory_equal(again.dense.confusion, done.dense.confusion,
+                            CLASSES * CLASSES * sizeof *done.dense.confusion);
+        assert_int_equal(snapshot_load(&after, p->snapshot[1], conv_isa_best()), 0);
+        same_params(after, before);
+        model_release(before);
+        model_release(after);
+        learner_result_release(&done);
+        learner_result_release(&again);
+    }
+    learner_result_release(&base);
+}
+
 /* Nor once it goes on with that gang again: the epochs before were another's. */
 static void test_other_gang_is_not_called_reproducible(void **state)
 {
@@ -434,6 +464,7 @@ int main(void)
         TEST(test_distillation_remembers),
         TEST(test_files_are_the_models),
         TEST(test_resumed_is_bit_identical),
+        TEST(test_done_is_not_trained_again),
         TEST(test_other_gang_is_not_called_reproducible),
         TEST(test_foreign_checkpoint_is_ignored),
         TEST(test_cancel_leaves_nothing),

@@ -47,7 +47,7 @@ static int learn(struct place *p, const struct learner_options *o, int at, int c
         .model_path = p->model[at], .snapshot_path = p->snapshot[at], .command = &p->command,
         .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
     };
-    int err = learner_run(&job, result);
+    int err = run_job(&job, result);
     dataset_release(&test);
     return err;
 }
