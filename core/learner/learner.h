@@ -59,7 +59,7 @@ struct learner_options {
     enum learner_loss loss;
     enum teachers_which teachers;
     int teachers_per_image; /* each view is shown to this many, in turn; 0 = to all */
-    enum teachers_precision teachers_precision;
+    enum conv_precision teachers_precision; /* of their convolutions */
     enum classifier classifier;
     bool aux;           /* auxiliary distillation and classification at the taps */
     float lambda;       /* weight of the auxiliary distillation */

@@ -11,7 +11,7 @@ void learner_options_default(struct learner_options *o)
         .loss = LOSS_SIGMOID,
         .teachers = TEACHERS_ALL,
         .teachers_per_image = 1,
-        .teachers_precision = TEACHERS_FASTEST,
+        .teachers_precision = conv_precision_fastest(),
         .classifier = CLASSIFIER_DISCRIMINANT,
         .aux = true,
         .lambda = 1.0f,
@@ -48,7 +48,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"loss", o->loss, LOSS_SIGMOID, LOSS_SOFTMAX},
         {"teachers", o->teachers, TEACHERS_ALL, TEACHERS_LAST},
         {"teachers_per_image", o->teachers_per_image, 0, MODEL_MAX_STEPS},
-        {"teachers_precision", o->teachers_precision, TEACHERS_FASTEST, TEACHERS_FP32},
+        {"teachers_precision", o->teachers_precision, CONV_FP32, CONV_BF16},
         {"exemplars.total", o->exemplars_total, 0, 1000000},
         {"exemplars.select", o->exemplars_select, EXEMPLARS_HERDING, EXEMPLARS_RANDOM},
         /* A frozen network's head learns nothing of new classes. */

@@ -33,9 +33,7 @@ enum {
 
 static int freeze(struct frozen **out, struct model *m, const struct teachers_options *o)
 {
-    int err = 0;
-    if (o->precision == TEACHERS_FASTEST && conv_precision_available(CONV_BF16, o->isa))
-        err = resnet_set_precision(m->net, CONV_BF16);
+    int err = resnet_set_precision(m->net, o->precision);
     return err ? err : frozen_new(out, m);
 }
 

@@ -18,15 +18,13 @@
 #include "core/model/frozen.h"
 
 enum teachers_which { TEACHERS_ALL, TEACHERS_LAST };
-/* Of their convolutions: bf16 where the CPU has it, whose error is less than that of a snapshot in 6 bits; or always fp32. */
-enum teachers_precision { TEACHERS_FASTEST, TEACHERS_FP32 };
 
 struct teachers;
 
 struct teachers_options {
     enum teachers_which which;
     int per_image; /* each view goes to so many snapshots, in turn; 0 = to all of them */
-    enum teachers_precision precision;
+    enum conv_precision precision; /* of their convolutions; the error of bf16 is less than that of a snapshot in 6 bits */
     const struct model *base; /* teaches its features; NULL: none does. Not used after teachers_new */
     int member_count, batch_max;
     enum conv_isa isa;
@@ -35,7 +33,7 @@ struct teachers_options {
 
 /* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and `member_count` threads.
  * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files are not of consecutive steps of one
- * network, which is the base's; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
+ * network, which is the base's; ERR_INVALID where the CPU lacks the precision; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  const struct teachers_options *options);
 void teachers_free(struct teachers *t);

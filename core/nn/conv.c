@@ -87,6 +87,11 @@ bool conv_precision_available(enum conv_precision precision, enum conv_isa isa)
     return false;
 }
 
+enum conv_precision conv_precision_fastest(void)
+{
+    return conv_precision_available(CONV_BF16, conv_isa_best()) ? CONV_BF16 : CONV_FP32;
+}
+
 static const struct conv_method *method_of(const struct conv *c, enum conv_pass pass)
 {
     return methods[c->algorithms[pass]];

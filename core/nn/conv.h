@@ -58,6 +58,8 @@ const char *conv_isa_name(enum conv_isa isa);
 
 /* Whether this CPU has it; bf16 belongs to CONV_ISA_AVX512. */
 bool conv_precision_available(enum conv_precision precision, enum conv_isa isa);
+/* bf16 where this CPU has it, fp32 elsewhere. */
+enum conv_precision conv_precision_fastest(void);
 
 /* Fills *c. Errors: ERR_INVALID (sizes < 1, k even or > 7, stride not 1 or 2, isa or precision
  * not available on this CPU). */

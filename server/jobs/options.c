@@ -46,8 +46,8 @@ static const struct option options[] = {
     {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
     {"teachers_per_image", OPTION_INT, FIELD(learner.teachers_per_image), 0, MODEL_MAX_STEPS,
      {NULL}},
-    {"teachers_precision", OPTION_CHOICE, FIELD(learner.teachers_precision), 0, 1,
-     {"fastest", "fp32"}},
+    {"teachers_precision", OPTION_CHOICE, FIELD(learner.teachers_precision), 0, PRECISION_FASTEST,
+     {"fp32", "bf16", "fastest"}},
     {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 2,
      {"head", "prototypes", "discriminant"}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
@@ -252,6 +252,13 @@ static int check_input(const struct job_options *o, struct refusal *why)
     return 0;
 }
 
+/* Here and now, so that what is stored names what is computed. */
+static void settle_precision(enum conv_precision *precision)
+{
+    if ((int)*precision == PRECISION_FASTEST)
+        *precision = conv_precision_fastest();
+}
+
 int job_options_parse(struct job_options *o, const json_t *json, struct refusal *why)
 {
     struct job_options parsed = *o;
@@ -263,9 +270,8 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
         err = check_input(&parsed, why);
     if (err)
         return err;
-    if ((int)parsed.learner.precision == PRECISION_FASTEST)
-        parsed.learner.precision =
-            conv_precision_available(CONV_BF16, conv_isa_best()) ? CONV_BF16 : CONV_FP32;
+    settle_precision(&parsed.learner.precision);
+    settle_precision(&parsed.learner.teachers_precision);
     if (learner_options_check(&parsed.learner, &bad))
         return refuse(why, 422, "bad_option",
                       "Option '%s' is out of range, or does not go with 'method' and 'loss' as they "

@@ -220,11 +220,16 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
 /* Of the machine the job will run on: a store may have moved to another one since the job was posted. */
 static int check_precision(const struct job_options *o, struct refusal *why)
 {
-    if (conv_precision_available(o->learner.precision, conv_isa_best()))
+    const char *bad = NULL;
+    if (!conv_precision_available(o->learner.precision, conv_isa_best()))
+        bad = "precision";
+    else if (!conv_precision_available(o->learner.teachers_precision, conv_isa_best()))
+        bad = "teachers_precision";
+    if (!bad)
         return 0;
     return refuse(why, 422, "bad_option",
-                  "This CPU has no bf16 arithmetic (AVX512_BF16): leave 'precision' at \"fp32\", or "
-                  "say \"fastest\".");
+                  "This CPU has no bf16 arithmetic (AVX512_BF16): post the job with '%s' \"fp32\" or "
+                  "\"fastest\".", bad);
 }
 
 /* ---- the two ways in ---- */

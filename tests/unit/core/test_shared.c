@@ -195,7 +195,7 @@ static void test_teachers_logits(void **state)
     make_chain(s, 0.25f, 6);
     for (int i = 0; i < CHAIN; i++)
         paths[i] = s[i].path;
-    struct teachers_options options = {.precision = TEACHERS_FP32, .member_count = 1,
+    struct teachers_options options = {.precision = CONV_FP32, .member_count = 1,
                                        .batch_max = IMAGES, .isa = CONV_ISA_BASELINE};
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     teachers_forward(t, 0, 0, 0, IMAGES, x, true);
@@ -238,7 +238,7 @@ static void test_base_takes_its_turn(void **state)
     for (int i = 0; i < ROWS * PIXELS; i++)
         x[i] = (float)(i % 97) / 97 - 0.5f;
     struct teachers_options options = {.per_image = 1, .base = s[CHAIN - 1].m, .member_count = 1,
-                                       .precision = TEACHERS_FP32, .batch_max = ROWS,
+                                       .precision = CONV_FP32, .batch_max = ROWS,
                                        .isa = CONV_ISA_BASELINE};
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     for (int b = 0; b < BATCHES; b++)

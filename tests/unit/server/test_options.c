@@ -44,7 +44,7 @@ static void test_every_option(void **state)
     const struct learner_options *l = &o.learner;
     assert_true(l->method == METHOD_FINETUNE && l->loss == LOSS_SOFTMAX &&
                 l->teachers == TEACHERS_LAST && l->teachers_per_image == 3 &&
-                l->teachers_precision == TEACHERS_FP32 &&
+                l->teachers_precision == CONV_FP32 &&
                 l->classifier == CLASSIFIER_HEAD && !l->aux);
     assert_true(l->feature_weight == 3);
     assert_true(l->lambda == 0.25f && l->aux_weight == 0.125f && l->temperature == 4.0f);
@@ -108,6 +108,27 @@ static void test_precision(void **state)
     assert_int_equal(o.learner.precision,
                      conv_precision_available(CONV_BF16, conv_isa_best()) ? CONV_BF16 : CONV_FP32);
     assert_int_equal(parse(&o, "{\"precision\":\"fp16\"}", &why), ERR_INVALID);
+    assert_int_equal(parse(&o, "{\"teachers_precision\":\"fp16\"}", &why), ERR_INVALID);
+}
+
+/* By default, too, a job is stored with what its teachers are computed in on this machine: elsewhere that is not the same job. */
+static void test_precision_of_the_teachers_is_stored(void **state)
+{
+    (void)state;
+    struct job_options o;
+    struct refusal why;
+    bool bf16 = conv_precision_available(CONV_BF16, conv_isa_best());
+    static const char *const asked[] = {"{}", "{\"teachers_precision\":\"fastest\"}",
+                                        "{\"teachers_precision\":\"bf16\"}",
+                                        "{\"teachers_precision\":\"fp32\"}"};
+    const char *const stored[] = {bf16 ? "bf16" : "fp32", bf16 ? "bf16" : "fp32", "bf16", "fp32"};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(parse(&o, asked[i], &why), 0);
+        json_t *json = job_options_json(&o);
+        assert_string_equal(json_string_value(json_object_get(json, "teachers_precision")),
+                            stored[i]);
+        json_decref(json);
+    }
 }
 
 static void test_dotted_names(void **state)
@@ -226,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_every_option), cmocka_unit_test(test_bits),
         cmocka_unit_test(test_controls),
         cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_precision_of_the_teachers_is_stored),
         cmocka_unit_test(test_dotted_names),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_defaults_are_valid), cmocka_unit_test(test_depth_of_resnet18),

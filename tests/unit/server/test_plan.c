@@ -236,6 +236,10 @@ static void test_precision_of_this_cpu(void **state)
     p.options.learner.precision = CONV_PRECISION_COUNT; /* as bf16 where it is missing */
     refused(s, &p, 422, "bad_option");
     assert_non_null(strstr(p.why.detail, "'precision'"));
+    p = posting("one", NULL);
+    p.options.learner.teachers_precision = (int)CONV_PRECISION_COUNT;
+    refused(s, &p, 422, "bad_option");
+    assert_non_null(strstr(p.why.detail, "'teachers_precision'"));
 }
 
 static void test_architecture_is_fixed(void **state)
