@@ -10,9 +10,12 @@
 #include "core/learner/calibrate.h"
 #include "core/learner/learner_state.h"
 #include "core/m2kd/prototypes.h"
+#include "core/nn/linear.h"
 
 /* Strength with which carried prototypes stay put, in images (prototypes_fit_map). */
 #define PROTOTYPE_RIDGE 0.75
+
+enum { SCORE_BLOCK = 256 }; /* images scored between two looks at the command word */
 
 void learner_copy_statistics(struct model *to, const struct model *from)
 {
@@ -23,43 +26,90 @@ void learner_copy_statistics(struct model *to, const struct model *from)
     memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
 }
 
-/* Old prototypes and their covariance carried from the base's feature space into m's, on the current images. */
-static int carry_over(struct learner *l, const float *features, struct model *m)
+/* *features = those of the training images by m, new, owned by the caller; scores: as
+ * evaluate_features, of m's classifier as it is now. */
+static int features_of(struct learner *l, struct model *m, float *scores, float **features)
 {
     const struct dataset *d = l->job->train;
-    struct model *base = l->base;
-    int width = m->net->feature_count;
     struct frozen *f = NULL;
-    float *old = malloc((size_t)d->count * width * sizeof *old);
+    float *made = malloc((size_t)d->count * m->net->feature_count * sizeof *made);
+    int err = made ? frozen_new(&f, m) : ERR_NOMEM;
+    if (!err)
+        err = evaluate_features(f, d, l->gang, l->job->command, made, scores);
+    frozen_free(f);
+    if (!err)
+        *features = made;
+    else
+        free(made);
+    return err;
+}
+
+/* Old prototypes and their covariance carried from the base's feature space into m's, on the
+ * current images, which are `old` in the one and `features` in the other. */
+static int carry_over(struct learner *l, const float *old, const float *features, struct model *m)
+{
+    const struct dataset *d = l->job->train;
+    int width = m->net->feature_count;
     float *map = malloc((size_t)width * width * sizeof *map);
-    int err = old && map ? frozen_new(&f, base) : ERR_NOMEM;
-    if (!err)
-        err = evaluate_features(f, d, l->gang, l->job->command, old);
-    if (!err)
-        err = prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE,
-                                 l->job->command, map);
+    int err = map ? prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE,
+                                       l->job->command, map)
+                  : ERR_NOMEM;
     if (err)
         goto out;
-    learner_copy_statistics(m, base);
+    learner_copy_statistics(m, l->base);
     err = prototypes_carry(l->old_classes, width, map, m->prototypes);
     if (!err)
         err = prototypes_carry_covariance(d->count, width, old, features, map, l->job->command,
                                           m->covariance);
 out:
-    frozen_free(f);
     free(map);
-    free(old);
     return err;
 }
 
-static int fit_score_scale(struct learner *l, const struct frozen *f, struct model *m)
+static int fit_scale(struct learner *l, const float *scores, struct model *m)
 {
     const struct dataset *d = l->job->train;
-    float *scores = malloc((size_t)d->count * l->job->classes * sizeof *scores);
-    int err = scores ? evaluate_scores(f, d, l->gang, l->job->command, scores) : ERR_NOMEM;
+    return calibrate_scale(d->count, l->job->classes, scores, d->labels, l->job->command,
+                           &m->score_scale);
+}
+
+/* Room for the scores of all training images. */
+static float *scores_new(const struct learner *l)
+{
+    return malloc((size_t)l->job->train->count * (size_t)l->job->classes * sizeof(float));
+}
+
+/* The scores (count, classes) of a classifier of means, which are linear in the unit features:
+ * those of frozen_scores without another pass over the images. */
+static int score_features(struct learner *l, const struct model *m, const float *features,
+                          float *scores)
+{
+    int n = l->job->train->count, classes = l->job->classes, width = m->net->feature_count;
+    float *rows = malloc((size_t)classes * (size_t)width * sizeof *rows);
+    float *bias = malloc((size_t)classes * sizeof *bias);
+    int err = rows && bias ? model_classifier_rows(m, rows, bias) : ERR_NOMEM;
+    for (int c = 0; c < classes && !err; c++)
+        if (m->retired[c]) {
+            memset(rows + (size_t)c * (size_t)width, 0, (size_t)width * sizeof *rows);
+            bias[c] = FROZEN_RETIRED_SCORE;
+        }
+    for (int at = 0; at < n && !err; at += SCORE_BLOCK) {
+        err = learner_commanded(l);
+        linear_forward(n - at < SCORE_BLOCK ? n - at : SCORE_BLOCK, width, classes,
+                       features + (size_t)at * (size_t)width, rows, bias,
+                       scores + (size_t)at * (size_t)classes);
+    }
+    free(rows);
+    free(bias);
+    return err;
+}
+
+static int fit_means_scale(struct learner *l, const float *features, struct model *m)
+{
+    float *scores = scores_new(l);
+    int err = scores ? score_features(l, m, features, scores) : ERR_NOMEM;
     if (!err)
-        err = calibrate_scale(d->count, l->job->classes, scores, d->labels, l->job->command,
-                              &m->score_scale);
+        err = fit_scale(l, scores, m);
     free(scores);
     return err;
 }
@@ -208,32 +258,39 @@ static int pick_exemplars(struct learner *l, const float *features)
     return 0;
 }
 
-int learner_finish_classifier(struct learner *l, struct model *m)
+/* One of the models; `old` as carry_over, or NULL: there is nothing to carry. */
+static int finish_classifier(struct learner *l, const float *old, struct model *m)
 {
-    const struct dataset *d = l->job->train;
-    int width = m->net->feature_count;
-    struct frozen *f = NULL;
+    bool head = l->options->classifier == CLASSIFIER_HEAD;
     /* Images of a few classes say nothing of how sure the others may be: the base's scale stays, if it is of these scores. */
-    bool scaled = l->refines && m->classifier == l->options->classifier;
-    float *features = malloc((size_t)d->count * width * sizeof *features);
-    int err = features ? frozen_new(&f, m) : ERR_NOMEM;
-    if (!err)
-        err = evaluate_features(f, d, l->gang, l->job->command, features);
-    if (!err && l->base && !l->refines)
-        err = carry_over(l, features, m);
+    bool keeps = l->refines && m->classifier == l->options->classifier;
+    float *features = NULL, *scores = head ? scores_new(l) : NULL;
+    m->classifier = l->options->classifier;
+    int err = head && !scores ? ERR_NOMEM : features_of(l, m, scores, &features);
+    if (!err && head)
+        err = fit_scale(l, scores, m);
+    free(scores);
+    if (!err && old)
+        err = carry_over(l, old, features, m);
     if (!err)
         err = add_statistics(l, features, m);
     if (!err && m == l->model)
         err = pick_exemplars(l, features);
-    frozen_free(f); /* it was made without them */
-    f = NULL;
-    m->classifier = l->options->classifier;
-    if (!err && !scaled)
-        err = frozen_new(&f, m);
-    if (!err && !scaled)
-        err = fit_score_scale(l, f, m);
-    frozen_free(f);
+    if (!err && !head && !keeps)
+        err = fit_means_scale(l, features, m);
     free(features);
+    return err;
+}
+
+int learner_finish_classifiers(struct learner *l)
+{
+    float *old = NULL;
+    int err = l->base && !l->refines ? features_of(l, l->base, NULL, &old) : 0;
+    if (!err)
+        err = finish_classifier(l, old, l->model);
+    if (!err)
+        err = finish_classifier(l, old, l->pruned);
+    free(old);
     return err;
 }
 

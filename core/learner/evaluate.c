@@ -9,7 +9,7 @@
 
 enum { CHUNK = 16 }; /* images classified at a time by one member */
 
-/* One pass of the gang over a data set. Exactly one of the outputs is wanted. */
+/* One pass of the gang over a data set, for those of the outputs that are not NULL. */
 struct evaluation_run {
     const struct frozen *frozen;
     const struct dataset *data;
@@ -36,15 +36,15 @@ static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, i
 {
     const struct resnet *net = frozen_model(run->frozen)->net;
     int classes = net->spec.classes;
-    if (run->features) {
-        float *features = run->features + (size_t)at * net->feature_count;
+    float *features = run->features ? run->features + (size_t)at * net->feature_count : NULL;
+    if (features && !run->scores) {
         frozen_forward(run->frozen, ws, n, x, &(struct frozen_output){.features = features});
         prototypes_normalise(n, net->feature_count, features);
         return;
     }
     if (run->scores)
         rows = run->scores + (size_t)at * classes;
-    frozen_scores(run->frozen, ws, n, x, rows);
+    frozen_classify(run->frozen, ws, n, x, rows, features);
     for (int i = 0; run->predicted && i < n; i++)
         run->predicted[at + i] = argmax(classes, rows + (size_t)i * classes);
 }
@@ -100,17 +100,11 @@ static int run_gang(struct evaluation_run *run)
 }
 
 int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                      const atomic_int *command, float *features)
+                      const atomic_int *command, float *features, float *scores)
 {
-    return run_gang(&(struct evaluation_run){
-        .frozen = f, .data = data, .gang = gang, .command = command, .features = features});
-}
-
-int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                    const atomic_int *command, float *scores)
-{
-    return run_gang(&(struct evaluation_run){
-        .frozen = f, .data = data, .gang = gang, .command = command, .scores = scores});
+    return run_gang(&(struct evaluation_run){.frozen = f, .data = data, .gang = gang,
+                                             .command = command, .features = features,
+                                             .scores = scores});
 }
 
 static bool labels_valid(const struct dataset *test, int classes)

@@ -17,14 +17,12 @@ struct evaluation {
 };
 
 /* Features (data->count, feature_count of the net), each row of unit length, of the images
- * themselves (no random views).
+ * themselves (no random views), and from the same pass the raw scores (data->count, classes) of the
+ * model's classifier, unless `scores` is NULL.
  * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's), ERR_CANCELLED (`command`,
  * which may be NULL, is no longer 0; polled every few images). */
 int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                      const atomic_int *command, float *features);
-/* Raw scores (data->count, classes) of the model's classifier. Errors as above. */
-int evaluate_scores(const struct frozen *f, const struct dataset *data, struct gang *gang,
-                    const atomic_int *command, float *scores);
+                      const atomic_int *command, float *features, float *scores);
 
 /* Classifies every image of `test` (labels in 0..classes-1) with the model's classifier.
  * Errors as above, and ERR_INVALID for a label out of range. */

@@ -395,9 +395,7 @@ static int prune(struct learner *l)
     if (!err)
         err = drop_reserve(l, &l->pruned);
     if (!err)
-        err = learner_finish_classifier(l, l->model);
-    if (!err)
-        err = learner_finish_classifier(l, l->pruned);
+        err = learner_finish_classifiers(l);
     if (!err) /* once more, for its prototypes */
         err = snapshot_round(l->pruned, l->mask, o->prune_bits);
     return err;
@@ -443,9 +441,7 @@ static int refine(struct learner *l)
     if (!err)
         err = load_twin(l);
     if (!err)
-        err = learner_finish_classifier(l, l->model);
-    if (!err)
-        err = learner_finish_classifier(l, l->pruned);
+        err = learner_finish_classifiers(l);
     if (!err)
         snapshot_round_prototypes(l->pruned);
     return err;

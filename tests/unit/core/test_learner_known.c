@@ -3,7 +3,9 @@
  */
 #include "tests/unit/core/learner_fixture.h"
 
+#include "core/learner/calibrate.h"
 #include "core/m2kd/prototypes.h"
+#include "core/model/retire.h"
 
 enum { MORE = 20 };
 
@@ -64,7 +66,7 @@ static void check_statistics(struct model *m, const struct dataset *all, float w
     struct gang *g;
     assert_int_equal(gang_new(&g, 1, 0), 0);
     assert_int_equal(frozen_new(&f, m), 0);
-    assert_int_equal(evaluate_features(f, all, g, NULL, features), 0);
+    assert_int_equal(evaluate_features(f, all, g, NULL, features, NULL), 0);
     prototypes_mean(all->count, width, features, all->labels, 0, classes, means);
     assert_int_equal(prototypes_covariance(all->count, width, features, all->labels, 0, classes,
                                            means, NULL, covariance), 0);
@@ -327,6 +329,48 @@ static void test_known_class_is_kept(void **state)
     learner_result_release(&with);
 }
 
+/* What calibration makes of the scores that m serves on these images. */
+static float scale_of(struct model *m, const struct dataset *d)
+{
+    struct frozen *f;
+    struct gang *g;
+    float scale, *features = malloc((size_t)d->count * (size_t)m->net->feature_count * sizeof *features);
+    float *scores = malloc((size_t)d->count * CLASSES * sizeof *scores);
+    assert_true(features && scores);
+    assert_int_equal(gang_new(&g, 1, 0), 0);
+    assert_int_equal(frozen_new(&f, m), 0);
+    assert_int_equal(evaluate_features(f, d, g, NULL, features, scores), 0);
+    assert_int_equal(calibrate_scale(d->count, CLASSES, scores, d->labels, NULL, &scale), 0);
+    frozen_free(f);
+    gang_free(g);
+    free(features);
+    free(scores);
+    return scale;
+}
+
+/* Probabilities are scaled for the scores as they are served, in which what is retired does not count. */
+static void test_scale_is_of_the_scores_served(void **state)
+{
+    struct place *p = *state;
+    struct dataset train;
+    make_data(&train, p->side, 2, 4, PER_CLASS, 1);
+    for (int i = 0; i < train.count; i += 3) /* wrong ones, that the scores may not be too sure of themselves */
+        train.labels[i] = 5 - train.labels[i];
+    for (int c = CLASSIFIER_HEAD; c <= CLASSIFIER_DISCRIMINANT; c++) {
+        struct learner_result first, second;
+        struct learner_options o = options();
+        o.classifier = (enum classifier)c;
+        assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+        model_retire(first.model, 1);
+        assert_int_equal(learn(p, &o, 1, CLASSES, &train, 0, first.model, &second), 0);
+        float want = scale_of(second.model, &train);
+        assert_true(fabsf(second.model->score_scale - want) < 2e-3f * want);
+        learner_result_release(&first);
+        learner_result_release(&second);
+    }
+    dataset_release(&train);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -337,6 +381,7 @@ int main(void)
         TEST(test_refined_in_the_shared_store),
         TEST(test_beside_new_classes),
         TEST(test_known_class_is_kept),
+        TEST(test_scale_is_of_the_scores_served),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
