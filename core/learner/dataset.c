@@ -38,6 +38,19 @@ void dataset_release(struct dataset *d)
     *d = (struct dataset){0};
 }
 
+bool dataset_has_shape(const struct dataset *d, int height, int width, int channels)
+{
+    return d->count == 0 || (d->height == height && d->width == width && d->channels == channels);
+}
+
+bool dataset_labels_below(const struct dataset *d, int classes)
+{
+    for (int i = 0; i < d->count; i++)
+        if (d->labels[i] < 0 || d->labels[i] >= classes)
+            return false;
+    return true;
+}
+
 static size_t image_bytes(const struct dataset *d)
 {
     return (size_t)d->height * (size_t)d->width * (size_t)d->channels;

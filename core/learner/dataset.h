@@ -22,6 +22,11 @@ struct dataset {
 int dataset_init(struct dataset *d, int count, int height, int width, int channels);
 void dataset_release(struct dataset *d); /* a zeroed struct is fine */
 
+/* Whether there is no image, or images have this shape. */
+bool dataset_has_shape(const struct dataset *d, int height, int width, int channels);
+/* Whether all labels are in [0, classes). */
+bool dataset_labels_below(const struct dataset *d, int classes);
+
 /* Per-channel mean and standard deviation of pixels scaled to 0..1; std at least 1/255. */
 void dataset_statistics(const struct dataset *d, float *mean, float *std);
 

@@ -84,10 +84,8 @@ static void run_member(void *ctx, int member)
 static int run_gang(struct evaluation_run *run)
 {
     const struct resnet_spec *s = &frozen_model(run->frozen)->net->spec;
-    const struct dataset *d = run->data;
     int err = 0;
-    if (d->count &&
-        (d->height != s->height || d->width != s->width || d->channels != s->channels))
+    if (!dataset_has_shape(run->data, s->height, s->width, s->channels))
         return ERR_INVALID;
     run->errors = calloc((size_t)gang_size(run->gang), sizeof *run->errors);
     if (!run->errors)
@@ -107,14 +105,6 @@ int evaluate_features(const struct frozen *f, const struct dataset *data, struct
                                              .scores = scores});
 }
 
-static bool labels_valid(const struct dataset *test, int classes)
-{
-    for (int i = 0; i < test->count; i++)
-        if (test->labels[i] < 0 || test->labels[i] >= classes)
-            return false;
-    return true;
-}
-
 int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
              struct gang *gang, const atomic_int *command)
 {
@@ -122,7 +112,7 @@ int evaluate(struct evaluation *out, const struct frozen *f, const struct datase
     struct evaluation_run run = {
         .frozen = f, .data = test, .gang = gang, .command = command};
     struct evaluation e = {.classes = classes};
-    if (!labels_valid(test, classes))
+    if (!dataset_labels_below(test, classes))
         return ERR_INVALID;
     e.confusion = calloc((size_t)classes * classes, sizeof *e.confusion);
     run.predicted = malloc(((size_t)test->count + 1) * sizeof *run.predicted);

@@ -76,12 +76,22 @@ static bool labels_valid(const struct learner_job *job, int old)
     return valid;
 }
 
+/* Whether all images are of the shape the network takes. */
+static bool shapes_valid(const struct learner_job *job)
+{
+    const struct dataset *d = job->train;
+    const struct resnet_spec *s = job->base ? &job->base->net->spec : NULL;
+    return dataset_has_shape(job->test, d->height, d->width, d->channels) &&
+           (!s || dataset_has_shape(d, s->height, s->width, s->channels));
+}
+
 static bool job_valid(const struct learner_job *job)
 {
     const struct learner_options *o = job->options;
     int old = job->base ? job->base->net->spec.classes : 0, brought = job->classes - old;
     if (job->exemplars < 0 || job->exemplars >= job->train->count || brought < 0 ||
-        job->classes < 1 || job->classes > RESNET_MAX_CLASSES || !labels_valid(job, old))
+        job->classes < 1 || job->classes > RESNET_MAX_CLASSES || !shapes_valid(job) ||
+        !labels_valid(job, old) || !dataset_labels_below(job->test, job->classes))
         return false;
     if (brought == 0)
         return o->classifier != CLASSIFIER_HEAD;

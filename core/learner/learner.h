@@ -121,10 +121,10 @@ struct learner_epoch { /* means over the epoch, per image */
 
 struct learner_job {
     const struct learner_options *options;
-    /* Labels in [0, classes), none retired, at least one image of each new class; then the exemplars. */
+    /* Labels in [0, classes), none retired, at least one image of each new class; then the exemplars. Of the base's shape. */
     const struct dataset *train;
     int exemplars;               /* the last so many of train: kept images of old classes, of each the best first */
-    const struct dataset *test;  /* labels in [0, classes); may hold no image */
+    const struct dataset *test;  /* labels in [0, classes), the shape of train; or holds no image */
     int classes;                 /* after this increment; those of the base: it is refined, which has no use but for classifiers
                                     of means (ERR_INVALID with the head) */
     struct model *base;          /* the active model; NULL for the first step */

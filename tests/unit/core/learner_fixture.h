@@ -18,6 +18,7 @@
 
 #include "core/err.h"
 #include "core/learner/learner.h"
+#include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
 
 enum { CHANNELS = 3, PER_CLASS = 40, CLASSES = 4 };
@@ -123,6 +124,19 @@ static inline int run_job(const struct learner_job *job, struct learner_result *
     return err;
 }
 
+/* A job whose files are those of place `at`; its images and classes are the caller's to fill in. */
+static inline struct learner_job job_at(struct place *p, const struct learner_options *o, int at,
+                                        struct model *base)
+{
+    p->last_fraction = 0;
+    return (struct learner_job){
+        .options = o, .base = base, .snapshot_paths = p->snapshot_paths,
+        .checkpoint_path = p->checkpoint, .model_path = p->model[at],
+        .snapshot_path = p->snapshot[at], .command = &p->command,
+        .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
+    };
+}
+
 /* Runs step 0 (classes 0, 1), step 1 (classes 2, 3 on top of `base`) or step 2 (classes 4, 5). */
 static inline int run(struct place *p, const struct learner_options *o, int step,
                       struct model *base, struct learner_result *result)
@@ -131,26 +145,38 @@ static inline int run(struct place *p, const struct learner_options *o, int step
     int first = step * 2, end = first + 2;
     make_data(&train, p->side, first, end, PER_CLASS, 1);
     make_data(&test, p->side, 0, end, 20, 2);
-    p->last_fraction = 0;
-    struct learner_job job = {
-        .options = o,
-        .train = &train,
-        .test = &test,
-        .classes = end,
-        .base = base,
-        .snapshot_paths = p->snapshot_paths,
-        .checkpoint_path = p->checkpoint,
-        .model_path = p->model[step],
-        .snapshot_path = p->snapshot[step],
-        .command = &p->command,
-        .on_progress = on_progress,
-        .on_epoch = on_epoch,
-        .ctx = p,
-    };
+    struct learner_job job = job_at(p, o, step, base);
+    job.train = &train;
+    job.test = &test;
+    job.classes = end;
     int err = run_job(&job, result);
     dataset_release(&train);
     dataset_release(&test);
     return err;
+}
+
+/* A model of one network or another that never learned anything, to be built on. */
+static inline struct model *make_model(const struct resnet_spec *spec, const int *step_end,
+                                       int steps)
+{
+    struct model *m;
+    assert_int_equal(model_new(&m, spec, step_end, steps, conv_isa_best()), 0);
+    resnet_initialise(m->net, 1, m->params);
+    return m;
+}
+
+/* A sound snapshot of one, as a restored backup may leave it where another belongs. */
+static inline void put_snapshot(const char *path, const struct resnet_spec *spec,
+                                const int *step_end, int steps)
+{
+    struct model *m = make_model(spec, step_end, steps);
+    uint8_t *mask = malloc(m->net->params.count);
+    assert_non_null(mask);
+    memset(mask, MASK_KEPT, m->net->params.count);
+    assert_int_equal(snapshot_round(m, mask, SNAPSHOT_HALF), 0);
+    assert_int_equal(snapshot_save(m, mask, SNAPSHOT_HALF, path, NULL), 0);
+    model_release(m);
+    free(mask);
 }
 
 static inline void same_params(const struct model *a, const struct model *b)

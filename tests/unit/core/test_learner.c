@@ -177,12 +177,11 @@ static int run_with_exemplars(struct place *p, const struct learner_options *o, 
         memcpy(all.pixels + image * (fresh.count + i), old.pixels + image * first->kept[i], image);
         all.labels[fresh.count + i] = old.labels[first->kept[i]];
     }
-    struct learner_job job = {
-        .options = o, .train = &all, .exemplars = first->kept_count, .test = &test, .classes = end,
-        .base = first->model, .snapshot_paths = p->snapshot_paths, .checkpoint_path = p->checkpoint,
-        .model_path = p->model[1], .snapshot_path = p->snapshot[1], .command = &p->command,
-        .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
-    };
+    struct learner_job job = job_at(p, o, 1, first->model);
+    job.train = &all;
+    job.exemplars = first->kept_count;
+    job.test = &test;
+    job.classes = end;
     int err = run_job(&job, result);
     dataset_release(&old);
     dataset_release(&fresh);
@@ -446,6 +445,48 @@ static void test_bad_jobs_are_refused(void **state)
     assert_int_equal(run(p, &o, 1, NULL, &r), ERR_INVALID); /* classes 0 and 1 have no image */
 }
 
+/* Images of another shape than the base's, and test images that cannot be measured, are found before anything is trained. */
+static void test_data_of_another_shape_is_refused(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result first, r;
+    struct dataset train, test, wide, none;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    p->epochs = 0;
+    make_data(&train, 8, 2, 4, PER_CLASS, 1);
+    make_data(&test, 8, 0, 4, 1, 2);
+    make_data(&wide, 32, 2, 4, PER_CLASS, 2);
+    assert_int_equal(dataset_init(&none, 0, 32, 32, 1), 0);
+    struct learner_job job = job_at(p, &o, 1, first.model);
+    job.classes = 4;
+    job.train = &wide;
+    job.test = &none;
+    assert_int_equal(learner_run(&job, &r), ERR_INVALID);
+    job.train = &train;
+    job.test = &wide;
+    assert_int_equal(learner_run(&job, &r), ERR_INVALID);
+    job.base = NULL;
+    job.classes = 2;
+    for (int i = 0; i < train.count; i++)
+        train.labels[i] -= 2;
+    assert_int_equal(learner_run(&job, &r), ERR_INVALID);
+    job.test = &test; /* of four classes */
+    assert_int_equal(learner_run(&job, &r), ERR_INVALID);
+    for (int i = 0; i < test.count; i++)
+        test.labels[i] = -1;
+    assert_int_equal(learner_run(&job, &r), ERR_INVALID);
+    assert_int_equal(p->epochs, 0);
+    job.test = &none; /* no image, no shape */
+    assert_int_equal(learner_run(&job, &r), 0);
+    dataset_release(&train);
+    dataset_release(&test);
+    dataset_release(&wide);
+    dataset_release(&none);
+    learner_result_release(&first);
+    learner_result_release(&r);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -470,6 +511,7 @@ int main(void)
         TEST(test_cancel_leaves_nothing),
         TEST(test_divergence_is_an_error),
         TEST(test_bad_jobs_are_refused),
+        TEST(test_data_of_another_shape_is_refused),
     };
 #if defined(__SANITIZE_THREAD__) /* the others run the same threads again, twenty times slower */
     cmocka_set_test_filter("test_two_steps_with_defaults");

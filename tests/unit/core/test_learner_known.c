@@ -42,13 +42,11 @@ static int learn(struct place *p, const struct learner_options *o, int at, int c
 {
     struct dataset test;
     make_data(&test, p->side, 0, classes, 20, 2);
-    p->last_fraction = 0;
-    struct learner_job job = {
-        .options = o, .train = train, .exemplars = exemplars, .test = &test, .classes = classes,
-        .base = base, .snapshot_paths = p->snapshot_paths, .checkpoint_path = p->checkpoint,
-        .model_path = p->model[at], .snapshot_path = p->snapshot[at], .command = &p->command,
-        .on_progress = on_progress, .on_epoch = on_epoch, .ctx = p,
-    };
+    struct learner_job job = job_at(p, o, at, base);
+    job.train = train;
+    job.exemplars = exemplars;
+    job.test = &test;
+    job.classes = classes;
     int err = run_job(&job, result);
     dataset_release(&test);
     return err;
