@@ -17,15 +17,6 @@
 
 enum { SCORE_BLOCK = 256 }; /* images scored between two looks at the command word */
 
-void learner_copy_statistics(struct model *to, const struct model *from)
-{
-    int classes = from->net->spec.classes, width = from->net->feature_count;
-    memcpy(to->prototypes, from->prototypes,
-           (size_t)classes * (size_t)width * sizeof *to->prototypes);
-    memcpy(to->images, from->images, (size_t)classes * sizeof *to->images);
-    memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
-}
-
 /* *features = those of the training images by m, new, owned by the caller; scores: as
  * evaluate_features, of m's classifier as it is now. */
 static int features_of(struct learner *l, struct model *m, float *scores, float **features)
@@ -56,7 +47,7 @@ static int carry_over(struct learner *l, const float *old, const float *features
                   : ERR_NOMEM;
     if (err)
         goto out;
-    learner_copy_statistics(m, l->base);
+    model_copy_statistics(m, l->base);
     err = prototypes_carry(l->old_classes, width, map, m->prototypes);
     if (!err)
         err = prototypes_carry_covariance(d->count, width, old, features, map, l->job->command,

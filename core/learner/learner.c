@@ -231,19 +231,6 @@ static int prepare_workspace(struct learner *l)
     return err ? err : train_new(&l->train, l->net, l->gang, batch, l->job->command);
 }
 
-/* A second model like l->model, for the pruned copy. */
-static int new_copy(struct learner *l)
-{
-    const struct model *m = l->model;
-    int err = model_new(&l->pruned, &m->net->spec, m->step_end, m->step_count, l->isa);
-    if (err)
-        return err;
-    l->pruned->classifier = m->classifier;
-    model_inherit(l->pruned, m);
-    memcpy(l->pruned->params, m->params, m->net->params.count * sizeof *m->params);
-    return 0;
-}
-
 /*
  * Goes on from the checkpoint where there is one. A missing, damaged or foreign one means starting
  * from the beginning: that is correct, only slower, and result.resumed says so.
@@ -269,7 +256,7 @@ static int resume(struct learner *l)
     l->reproducible = !c.mixed && c.gang == l->options->gang &&
                       !strcmp(c.kernel, conv_isa_name(l->isa));
     if (has_dense) {
-        err = new_copy(l);
+        err = model_copy(&l->pruned, l->model, l->isa);
         if (!err)
             memcpy(l->pruned->params, c.params, count * sizeof(float));
     }
@@ -384,7 +371,7 @@ static int prune(struct learner *l)
     int err = mask_by_magnitude(net, l->model->params, l->owned, o->prune_keep, l->mask);
     if (!err && !l->pruned) { /* else resumed while retraining it */
         learner_align_head(l, l->model);
-        err = new_copy(l);
+        err = model_copy(&l->pruned, l->model, l->isa);
         if (err)
             return err;
         mask_apply(l->mask, net->params.count, l->pruned->params);
@@ -413,22 +400,6 @@ static int prune(struct learner *l)
 
 /* ---- in place of training, where no class is new ---- */
 
-/* l->model: the base's twin. */
-static int copy_base(struct learner *l)
-{
-    const struct model *from = l->base;
-    int err = model_new(&l->model, &from->net->spec, from->step_end, from->step_count, l->isa);
-    if (err)
-        return err;
-    struct model *m = l->model;
-    memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
-    model_inherit(m, from);
-    learner_copy_statistics(m, from);
-    m->classifier = from->classifier;
-    m->score_scale = from->score_scale;
-    return 0;
-}
-
 /* l->pruned: the base's snapshot; l->mask, which weights it has. */
 static int load_twin(struct learner *l)
 {
@@ -447,7 +418,7 @@ static int load_twin(struct learner *l)
 /* Base and snapshot keep their weights to the bit; their statistics take in the new images. */
 static int refine(struct learner *l)
 {
-    int err = copy_base(l);
+    int err = model_copy(&l->model, l->base, l->isa);
     if (!err)
         err = load_twin(l);
     if (!err)

@@ -57,8 +57,6 @@ int learner_save_checkpoint(struct learner *l, float *params);
  * final, and which have the base's where no class is new; of the dense model, the images to keep. They
  * and the base go over the images once each. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
 int learner_finish_classifiers(struct learner *l);
-/* Prototypes, covariance and image counts of the classes that `from` knows, of the same features. */
-void learner_copy_statistics(struct model *to, const struct model *from);
 /* Scales the head's new rows, where the options ask for it (weight_align). */
 void learner_align_head(const struct learner *l, struct model *m);
 

@@ -11,6 +11,7 @@
 #include "core/err.h"
 #include "core/m2kd/prototypes.h"
 #include "core/model/model_file.h"
+#include "core/model/retire.h"
 #include "core/storage/container.h"
 
 /* How far the covariance is drawn towards a multiple of the identity (prototypes_discriminant). */
@@ -62,6 +63,29 @@ int model_new(struct model **out, const struct resnet_spec *spec, const int *ste
         return err;
     }
     memcpy(m->step_end, step_end, (size_t)step_count * sizeof *step_end);
+    *out = m;
+    return 0;
+}
+
+void model_copy_statistics(struct model *to, const struct model *from)
+{
+    size_t classes = (size_t)from->net->spec.classes, width = (size_t)from->net->feature_count;
+    memcpy(to->prototypes, from->prototypes, classes * width * sizeof *to->prototypes);
+    memcpy(to->images, from->images, classes * sizeof *to->images);
+    memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
+}
+
+int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
+{
+    struct model *m;
+    int err = model_new(&m, &from->net->spec, from->step_end, from->step_count, isa);
+    if (err)
+        return err;
+    memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
+    model_copy_statistics(m, from);
+    model_inherit(m, from);
+    m->classifier = from->classifier;
+    m->score_scale = from->score_scale;
     *out = m;
     return 0;
 }

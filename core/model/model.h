@@ -40,6 +40,11 @@ struct model {
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
               int step_count, enum conv_isa isa);
+/* A model of its own that is `from` in everything but its network's isa and precision, which is fp32; one reference.
+ * Errors: ERR_INVALID (isa not available), ERR_NOMEM. */
+int model_copy(struct model **out, const struct model *from, enum conv_isa isa);
+/* Prototypes, covariance and image counts of the classes that `from` knows, all of which `to` has, of as many features. */
+void model_copy_statistics(struct model *to, const struct model *from);
 struct model *model_hold(struct model *m);
 void model_release(struct model *m); /* frees at zero; NULL is fine */
 

@@ -82,6 +82,33 @@ static void test_life(void **state)
     model_release(NULL);
 }
 
+/* Everything that a model is, in memory of its own. */
+static void test_copy(void **state)
+{
+    (void)state;
+    struct model *m = make(), *n;
+    m->retired[3] = 1;
+    assert_int_equal(model_copy(&n, m, CONV_ISA_BASELINE), 0);
+    assert_memory_equal(&n->net->spec, &spec, sizeof spec);
+    m->params[9] += 1;
+    assert_true(n->params[9] == m->params[9] - 1);
+    m->params[9] -= 1;
+    assert_memory_equal(n->params, m->params, model_dense_bytes(m));
+    assert_memory_equal(n->prototypes, m->prototypes, 5 * 64 * sizeof(float));
+    assert_memory_equal(n->covariance, m->covariance, 64 * 65 / 2 * sizeof(float));
+    assert_memory_equal(n->images, m->images, 5 * sizeof *m->images);
+    assert_memory_equal(n->retired, m->retired, 5);
+    assert_memory_equal(n->mean, m->mean, sizeof m->mean);
+    assert_memory_equal(n->std, m->std, sizeof m->std);
+    assert_int_equal(n->step_count, 2);
+    assert_memory_equal(n->step_end, steps, sizeof steps);
+    assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
+    assert_true(n->score_scale == 12.5f);
+    model_release(m);
+    assert_int_equal(n->step_end[1], 5); /* still there */
+    model_release(n);
+}
+
 static void test_file_round_trip(void **state)
 {
     (void)state;
@@ -239,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_new_refuses_bad_steps),
         cmocka_unit_test(test_life),
+        cmocka_unit_test(test_copy),
         cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_save_refuses_what_load_would),
         cmocka_unit_test(test_load_refuses_forged_sections),
