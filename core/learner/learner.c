@@ -121,6 +121,15 @@ static void retire_like(struct model *m, const struct model *known)
             model_retire(m, c);
 }
 
+/* Whether a snapshot that was read is of the base's network and steps, as that of the base is. */
+static bool is_of_base(const struct model *snapshot, const struct model *base)
+{
+    return resnet_same_network(snapshot->net, base->net) &&
+           snapshot->step_count == base->step_count &&
+           memcmp(snapshot->step_end, base->step_end,
+                  (size_t)base->step_count * sizeof *base->step_end) == 0;
+}
+
 /* What is built on: the active model; in the shared store the last snapshot and what it and those before it own. */
 static int prepare_base(struct learner *l)
 {
@@ -134,8 +143,7 @@ static int prepare_base(struct learner *l)
     int err = snapshot_load_owned(&l->base, &l->owned, job->snapshot_paths[l->step - 1], l->isa);
     if (err)
         return err;
-    if (l->base->step_count != job->base->step_count ||
-        l->base->net->spec.classes != job->base->net->spec.classes)
+    if (!is_of_base(l->base, job->base))
         return ERR_FORMAT;
     retire_like(l->base, job->base);
     return 0;
@@ -313,6 +321,8 @@ static int distil(struct learner *l)
         .which = o->teachers,
         .per_image = o->teachers_per_image,
         .precision = o->teachers_precision,
+        .student = l->model->net,
+        .old_classes = l->old_classes,
         .base = o->feature_weight > 0 ? l->base : NULL,
         .member_count = o->gang,
         .batch_max = batch_images(l),
@@ -406,10 +416,9 @@ static int load_twin(struct learner *l)
     int err = snapshot_load_owned(&l->pruned, &l->mask, l->job->snapshot_paths[l->step], l->isa);
     if (err)
         return err;
-    size_t count = l->base->net->params.count;
-    if (l->pruned->net->params.count != count || l->pruned->step_count != l->base->step_count)
+    if (!is_of_base(l->pruned, l->base))
         return ERR_FORMAT;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < l->base->net->params.count; i++)
         l->mask[i] = l->mask[i] == MASK_OWNED ? MASK_KEPT : MASK_PRUNED;
     retire_like(l->pruned, l->base);
     return 0;

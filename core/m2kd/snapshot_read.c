@@ -145,10 +145,7 @@ static int restore_rest(struct model *m, struct parts *p, const struct container
 /* Whether a snapshot of `below` can be what one of `m` builds on: its network, one step earlier. */
 static bool is_below(const struct model *below, const struct model *m)
 {
-    const struct resnet_spec *a = &below->net->spec, *b = &m->net->spec;
-    return a->arch == b->arch && a->blocks == b->blocks && a->channels == b->channels &&
-           a->height == b->height && a->width == b->width &&
-           below->step_count == m->step_count - 1 &&
+    return resnet_same_network(below->net, m->net) && below->step_count == m->step_count - 1 &&
            memcmp(below->step_end, m->step_end,
                   (size_t)below->step_count * sizeof *m->step_end) == 0;
 }

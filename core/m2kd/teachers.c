@@ -6,7 +6,6 @@
 #include "core/command.h"
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
-#include "core/model/retire.h"
 
 struct teacher {
     struct frozen *frozen;
@@ -60,32 +59,25 @@ out:
 /* A copy of the base, for its convolutions may be computed otherwise than those of the model that serves. */
 static int copy_base(struct teachers *t, const struct teachers_options *o)
 {
-    const struct model *base = o->base;
     struct model *m;
-    int err = model_new(&m, &base->net->spec, base->step_end, base->step_count, o->isa);
+    if (!resnet_same_network(o->base->net, o->student))
+        return ERR_FORMAT;
+    int err = model_copy(&m, o->base, o->isa);
     if (err)
         return err;
-    model_inherit(m, base);
-    memcpy(m->params, base->params, m->net->params.count * sizeof *m->params);
     err = freeze(&t->base, m, o);
     model_release(m);
     return err;
 }
 
-static bool same_network(const struct frozen *a, const struct frozen *b)
+/* Whether the student's outputs are theirs to teach, each class once: what is taught is written over its rows. */
+static bool fit_student(const struct teachers *t, const struct teachers_options *o)
 {
-    const struct resnet_spec *p = &frozen_model(a)->net->spec, *q = &frozen_model(b)->net->spec;
-    return p->arch == q->arch && p->blocks == q->blocks && p->channels == q->channels &&
-           p->height == q->height && p->width == q->width;
-}
-
-static bool consistent(const struct teachers *t)
-{
-    const struct frozen *first = t->each[0].frozen;
-    for (int i = 1; i < t->count; i++)
-        if (!same_network(first, t->each[i].frozen) || t->each[i].first != t->each[i - 1].end)
+    for (int i = 0, known = 0; i < t->count; known = t->each[i++].end)
+        if (!resnet_same_network(frozen_model(t->each[i].frozen)->net, o->student) ||
+            t->each[i].first != known)
             return false;
-    return !t->base || same_network(first, t->base);
+    return t->each[t->count - 1].end == o->old_classes;
 }
 
 static size_t image_floats(const struct teachers *t)
@@ -160,11 +152,13 @@ int teachers_new(struct teachers **out, const char *const *paths, int count,
         if (err)
             goto fail;
     }
-    t->classes = t->each[t->count - 1].end;
-    t->heads = frozen_model(t->each[0].frozen)->net->head_count;
-    err = o->base ? copy_base(t, o) : 0;
+    t->classes = o->old_classes;
+    t->heads = o->student->head_count;
+    err = fit_student(t, o) ? 0 : ERR_FORMAT;
+    if (!err && o->base)
+        err = copy_base(t, o);
     if (!err)
-        err = consistent(t) ? alloc_chunks(t) : ERR_FORMAT;
+        err = alloc_chunks(t);
     if (!err)
         err = alloc_rows(t, o->batch_max);
     if (err)

@@ -25,6 +25,8 @@ struct teachers_options {
     enum teachers_which which;
     int per_image; /* each view goes to so many snapshots, in turn; 0 = to all of them */
     enum conv_precision precision; /* of their convolutions; the error of bf16 is less than that of a snapshot in 6 bits */
+    const struct resnet *student; /* whom they teach; not used after teachers_new */
+    int old_classes; /* the first so many of its outputs, which are theirs to teach */
     const struct model *base; /* teaches its features; NULL: none does. Not used after teachers_new */
     int member_count, batch_max;
     enum conv_isa isa;
@@ -32,8 +34,9 @@ struct teachers_options {
 };
 
 /* Loads `count` >= 1 snapshots (oldest first) for batches of up to `batch_max` images and `member_count` threads.
- * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files are not of consecutive steps of one
- * network, which is the base's; ERR_INVALID where the CPU lacks the precision; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
+ * Blocks on the disk. Errors: those of snapshot_load; ERR_FORMAT when the files, or the base, are not of the student's network,
+ * or the files not of consecutive steps that end with the old classes; ERR_INVALID where the CPU lacks the
+ * precision; ERR_CANCELLED once `command`, polled for each of them, is not 0. */
 int teachers_new(struct teachers **out, const char *const *paths, int count,
                  const struct teachers_options *options);
 void teachers_free(struct teachers *t);

@@ -40,6 +40,13 @@ bool resnet_exists(enum resnet_arch arch, int blocks)
            blocks >= architectures[arch].min_blocks && blocks <= architectures[arch].max_blocks;
 }
 
+bool resnet_same_network(const struct resnet *a, const struct resnet *b)
+{
+    const struct resnet_spec *p = &a->spec, *q = &b->spec;
+    return p->arch == q->arch && p->blocks == q->blocks && p->channels == q->channels &&
+           p->height == q->height && p->width == q->width;
+}
+
 int resnet_depth(enum resnet_arch arch, int blocks)
 {
     return 2 * architectures[arch].stages * blocks + 2;

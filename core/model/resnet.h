@@ -96,6 +96,9 @@ int resnet_set_precision(struct resnet *net, enum conv_precision precision);
 
 /* Whether there is such a network: `blocks` in the range of `arch`. */
 bool resnet_exists(enum resnet_arch arch, int blocks);
+/* Whether both are of one spec but for their classes: parameters are then alike but for the rows of the heads, and so is all
+ * they compute on the way there. What is read from a file is asked this before it meets the network it is read for. */
+bool resnet_same_network(const struct resnet *a, const struct resnet *b);
 /* Layers as papers count them: 6n+2, or 18. The number says which architecture it is, as 18 is
  * not 6n+2. */
 int resnet_depth(enum resnet_arch arch, int blocks);

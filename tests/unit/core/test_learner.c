@@ -487,6 +487,41 @@ static void test_data_of_another_shape_is_refused(void **state)
     learner_result_release(&r);
 }
 
+/* What teaches must be of the student's network, and know the classes the student knew, no more and no fewer. */
+static void test_teachers_of_another_network_are_refused(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r;
+    static const int two[] = {2}, three[] = {3}, most[] = {RESNET_MAX_CLASSES};
+    struct resnet_spec spec = {.blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = 2};
+    struct model *base = make_model(&spec, two, 1);
+    for (int form = 0; form < 4; form++) {
+        o.teachers = form & 1 ? TEACHERS_LAST : TEACHERS_ALL;
+        o.feature_weight = form & 2 ? 1 : 0;
+        spec.classes = RESNET_MAX_CLASSES;
+        put_snapshot(p->snapshot[0], &spec, most, 1);
+        assert_int_equal(run(p, &o, 1, base, &r), ERR_FORMAT);
+        spec.classes = 3;
+        put_snapshot(p->snapshot[0], &spec, three, 1);
+        assert_int_equal(run(p, &o, 1, base, &r), ERR_FORMAT);
+    }
+    model_release(base);
+
+    /* With taps, of which the other architecture has one more. */
+    p->side = 32;
+    spec = (struct resnet_spec){.blocks = 2, .channels = 3, .height = 32, .width = 32,
+                                .classes = 2, .arch = RESNET_18};
+    base = make_model(&spec, two, 1);
+    spec.arch = RESNET_CIFAR;
+    put_snapshot(p->snapshot[0], &spec, two, 1);
+    o.feature_weight = 0;
+    o.aux = true;
+    o.epochs = 1;
+    assert_int_equal(run(p, &o, 1, base, &r), ERR_FORMAT);
+    model_release(base);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -512,6 +547,7 @@ int main(void)
         TEST(test_divergence_is_an_error),
         TEST(test_bad_jobs_are_refused),
         TEST(test_data_of_another_shape_is_refused),
+        TEST(test_teachers_of_another_network_are_refused),
     };
 #if defined(__SANITIZE_THREAD__) /* the others run the same threads again, twenty times slower */
     cmocka_set_test_filter("test_two_steps_with_defaults");

@@ -201,6 +201,38 @@ static void test_what_cannot_be_refined(void **state)
     learner_result_release(&first);
 }
 
+/* The base's snapshot must be of its network and its steps: that there are as many parameters says neither. */
+static void test_twin_of_another_network_is_refused(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result none;
+    struct dataset more;
+    static const int few[] = {1, 2}, many[] = {1, 850}, others[] = {1, 3};
+    struct resnet_spec spec = {.blocks = 2, .channels = 3, .height = 8, .width = 8, .classes = 2};
+    struct model *base = make_model(&spec, few, 2);
+    make_look(&more, p->side, 0, 0, MORE, 3);
+    put_snapshot(p->snapshot[1], &spec, few, 2);
+    assert_int_equal(learn(p, &o, 2, 2, &more, 0, base, &none), 0); /* the right one */
+    learner_result_release(&none);
+    spec = (struct resnet_spec){.blocks = 1, .channels = 4, .height = 8, .width = 8, .classes = 850};
+    put_snapshot(p->snapshot[1], &spec, many, 2);
+    struct model *twin;
+    assert_int_equal(snapshot_load(&twin, p->snapshot[1], conv_isa_best()), 0);
+    assert_int_equal(twin->net->params.count, base->net->params.count);
+    assert_int_equal(learn(p, &o, 2, 2, &more, 0, base, &none), ERR_FORMAT);
+    model_release(twin);
+    model_release(base);
+
+    spec = (struct resnet_spec){.blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = 3};
+    base = make_model(&spec, others, 2);
+    static const int otherwise[] = {2, 3};
+    put_snapshot(p->snapshot[1], &spec, otherwise, 2);
+    assert_int_equal(learn(p, &o, 2, 3, &more, 0, base, &none), ERR_FORMAT);
+    model_release(base);
+    dataset_release(&more);
+}
+
 /* A refined version of the shared store claims what its base did, on the same file below; and the next step goes on from it. */
 static void test_refined_in_the_shared_store(void **state)
 {
@@ -376,6 +408,7 @@ int main(void)
         TEST(test_refined_in_closed_form),
         TEST(test_one_class_alone),
         TEST(test_what_cannot_be_refined),
+        TEST(test_twin_of_another_network_is_refused),
         TEST(test_refined_in_the_shared_store),
         TEST(test_beside_new_classes),
         TEST(test_known_class_is_kept),

@@ -135,6 +135,51 @@ static void test_refuses_what_cannot_share(void **state)
     learner_result_release(&first);
 }
 
+/* A sound snapshot of another network, or of other steps of the same, where the one to build on belongs. */
+static void test_refuses_another_network(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = shared_options();
+    struct learner_result first, r;
+    static const int two[] = {2}, three[] = {3}, steps[] = {1, 4}, otherwise[] = {3, 4};
+    const struct resnet_spec right = {.blocks = 1, .channels = 3, .height = 8, .width = 8,
+                                      .classes = 2};
+    const struct resnet_spec others[] = {
+        {.blocks = 2, .channels = 3, .height = 32, .width = 32, .classes = 2, .arch = RESNET_18},
+        {.blocks = 2, .channels = 3, .height = 8, .width = 8, .classes = 2},
+        {.blocks = 1, .channels = 1, .height = 8, .width = 8, .classes = 2},
+        {.blocks = 1, .channels = 3, .height = 9, .width = 8, .classes = 2},
+        {.blocks = 1, .channels = 3, .height = 8, .width = 9, .classes = 2},
+    };
+    struct resnet_spec more = right;
+    o.method = METHOD_FINETUNE; /* so that it teaches nothing */
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        put_snapshot(p->snapshot[0], &others[i], two, 1);
+        assert_int_equal(run(p, &o, 1, first.model, &r), ERR_FORMAT);
+    }
+    more.classes = 3;
+    put_snapshot(p->snapshot[0], &more, three, 1);
+    assert_int_equal(run(p, &o, 1, first.model, &r), ERR_FORMAT);
+    put_snapshot(p->snapshot[0], &right, two, 1);
+    assert_int_equal(run(p, &o, 1, first.model, &r), 0);
+    learner_result_release(&first);
+    learner_result_release(&r);
+
+    /* What would be written on top of it could not be read back. */
+    struct dataset train;
+    more.classes = 4;
+    struct model *base = make_model(&more, steps, 2);
+    put_snapshot(p->snapshot[1], &more, otherwise, 2);
+    make_data(&train, p->side, 4, 6, PER_CLASS, 1);
+    struct learner_job job = job_at(p, &o, 2, base);
+    job.train = job.test = &train;
+    job.classes = 6;
+    assert_int_equal(learner_run(&job, &r), ERR_FORMAT);
+    model_release(base);
+    dataset_release(&train);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -143,6 +188,7 @@ int main(void)
         TEST(test_stores_may_follow_each_other),
         TEST(test_resumed_is_bit_identical),
         TEST(test_refuses_what_cannot_share),
+        TEST(test_refuses_another_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -275,7 +275,8 @@ static void check(struct bench *b)
 {
     const struct teachers_options how = {
         .which = b->options.teachers, .per_image = b->per_image, .precision = TEACHERS_FP32,
-        .base = b->base_model, .member_count = 1, .batch_max = N, .isa = conv_isa_best()};
+        .student = b->net, .old_classes = OLD, .base = b->base_model, .member_count = 1,
+        .batch_max = N, .isa = conv_isa_best()};
     const char *paths[STEPS] = {b->path[0], b->path[1], b->path[2]};
     static struct student students[N];
     struct teachers *t;

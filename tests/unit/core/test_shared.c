@@ -195,7 +195,9 @@ static void test_teachers_logits(void **state)
     make_chain(s, 0.25f, 6);
     for (int i = 0; i < CHAIN; i++)
         paths[i] = s[i].path;
-    struct teachers_options options = {.precision = CONV_FP32, .member_count = 1,
+    struct teachers_options options = {.student = s[CHAIN - 1].m->net,
+                                       .old_classes = CHAIN * TWO_OF_A_STEP,
+                                       .precision = CONV_FP32, .member_count = 1,
                                        .batch_max = IMAGES, .isa = CONV_ISA_BASELINE};
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     teachers_forward(t, 0, 0, 0, IMAGES, x, true);
@@ -237,7 +239,9 @@ static void test_base_takes_its_turn(void **state)
         paths[i] = s[i].path;
     for (int i = 0; i < ROWS * PIXELS; i++)
         x[i] = (float)(i % 97) / 97 - 0.5f;
-    struct teachers_options options = {.per_image = 1, .base = s[CHAIN - 1].m, .member_count = 1,
+    struct teachers_options options = {.student = s[CHAIN - 1].m->net,
+                                       .old_classes = CHAIN * TWO_OF_A_STEP,
+                                       .per_image = 1, .base = s[CHAIN - 1].m, .member_count = 1,
                                        .precision = CONV_FP32, .batch_max = ROWS,
                                        .isa = CONV_ISA_BASELINE};
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
@@ -290,6 +294,55 @@ static void test_base_takes_its_turn(void **state)
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     assert_null(teachers_features(t, 0, 0));
     teachers_free(t);
+    drop_chain(s);
+}
+
+static int teachers_of(const char *const *paths, int count, const struct teachers_options *o)
+{
+    struct teachers *t;
+    int err = teachers_new(&t, paths, count, o);
+    if (!err)
+        teachers_free(t);
+    return err;
+}
+
+/* Teachers are of the student's network and teach each of its old classes once; so is the base. */
+static void test_teachers_fit_the_student(void **state)
+{
+    (void)state;
+    struct step s[CHAIN];
+    const char *paths[CHAIN], *swapped[CHAIN];
+    static const int two[] = {2};
+    const struct resnet_spec spec = {.blocks = 2, .channels = 3, .height = SIDE, .width = SIDE,
+                                     .classes = 2};
+    struct model *other;
+    assert_int_equal(model_new(&other, &spec, two, 1, CONV_ISA_BASELINE), 0);
+    make_chain(s, 0.25f, 6);
+    for (int i = 0; i < CHAIN; i++)
+        paths[i] = swapped[i] = s[i].path;
+    swapped[1] = s[2].path;
+    for (int last = 0; last < 2; last++) {
+        const struct teachers_options right = {
+            .which = last ? TEACHERS_LAST : TEACHERS_ALL, .student = s[0].m->net,
+            .old_classes = CHAIN * TWO_OF_A_STEP, .member_count = 1, .batch_max = IMAGES,
+            .isa = CONV_ISA_BASELINE};
+        struct teachers_options o = right;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), 0);
+        o.old_classes--;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
+        o.old_classes += 2;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
+        o = right;
+        o.student = other->net;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
+        o = right;
+        o.base = s[0].m;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), 0);
+        o.base = other;
+        assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
+        assert_int_equal(teachers_of(swapped, 2, &right), ERR_FORMAT); /* of another step */
+    }
+    model_release(other);
     drop_chain(s);
 }
 
@@ -408,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_smaller_than_standalone),
         cmocka_unit_test(test_teachers_logits),
         cmocka_unit_test(test_base_takes_its_turn),
+        cmocka_unit_test(test_teachers_fit_the_student),
         cmocka_unit_test(test_refuses_another_base),
         cmocka_unit_test(test_refuses_names_that_lead_elsewhere),
         cmocka_unit_test(test_saving_refuses),
