@@ -8,6 +8,7 @@
 
 #include "core/err.h"
 #include "core/model/model.h"
+#include "server/jobs/serving.h"
 #include "server/store/jobs.h"
 #include "server/store/versions.h"
 
@@ -38,6 +39,16 @@ int plan_class(const struct plan *p, const char *label)
         if (p->names[i] && strcmp(p->names[i], label) == 0)
             return i;
     return -1;
+}
+
+int plan_accept_base(const struct plan *p, struct model *base)
+{
+    const struct resnet_spec *s = &base->net->spec;
+    const struct job_options *o = &p->options;
+    if (base->step_count != p->chain_count || s->channels != o->channels ||
+        s->height != o->height || s->width != o->width)
+        return ERR_FORMAT;
+    return retire_unnamed(base, (const char *const *)p->names, p->known);
 }
 
 /* NULL: the class there is retired. */

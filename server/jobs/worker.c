@@ -208,7 +208,7 @@ static int load_base(struct worker *w)
     const char *dir = w->app->config.data_dir;
     int err = version_load(&w->base, dir, p->base, w->app->isa, NULL);
     if (!err)
-        err = retire_unnamed(w->base, (const char *const *)p->names, p->known);
+        err = plan_accept_base(p, w->base);
     if (err)
         return refuse(&w->why, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
@@ -444,7 +444,7 @@ static const struct {
     {ERR_IO, "io_error",
      "The data directory could not be read or written. Check the disk, then post the job again."},
     {ERR_FORMAT, "snapshot_damaged",
-     "A snapshot or checkpoint is not readable. Restore the data directory from a backup."},
+     "A snapshot is not readable, or another model's. Restore the data directory from a backup."},
     {ERR_CORRUPT, "snapshot_damaged",
      "A snapshot or checkpoint is damaged. Restore the data directory from a backup."},
     {ERR_MISSING, "snapshot_missing",
