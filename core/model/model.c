@@ -153,15 +153,14 @@ int model_save(const struct model *m, const char *path, uint64_t *out_bytes)
     return container_write(path, CONTAINER_MODEL, sections, MODEL_FILE_SECTIONS + 2, out_bytes);
 }
 
-/* Copies a section of `count` floats, all of them finite. */
-static int load_floats(const struct container *c, uint32_t id, size_t count, float *to)
+static int load_params(struct model *m, const struct container *c)
 {
     const void *from;
-    int err = container_find_sized(c, id, count * sizeof *to, &from);
-    if (!err && !model_file_finite(from, count))
+    int err = container_find_sized(c, SECTION_PARAMS, model_dense_bytes(m), &from);
+    if (!err && !model_file_params_valid(m->net, from))
         err = ERR_CORRUPT;
     if (!err)
-        memcpy(to, from, count * sizeof *to);
+        memcpy(m->params, from, model_dense_bytes(m));
     return err;
 }
 
@@ -174,11 +173,9 @@ int model_load(struct model **out, const char *path, enum conv_isa isa)
         return err;
     err = model_file_restore(&m, c, isa);
     if (!err)
-        err = load_floats(c, MODEL_FILE_PROTOTYPES, model_file_prototypes(m), m->prototypes);
+        err = model_file_floats(c, MODEL_FILE_PROTOTYPES, model_file_prototypes(m), m->prototypes);
     if (!err)
-        err = load_floats(c, SECTION_PARAMS, m->net->params.count, m->params);
-    if (!err && !model_file_params_valid(m->net, m->params))
-        err = ERR_CORRUPT;
+        err = load_params(m, c);
     container_free(c);
     if (err) {
         model_release(m);

@@ -91,8 +91,7 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     return 0;
 }
 
-/* `count` finite floats of a section into `out`. */
-static int restore_floats(const struct container *c, uint32_t section, uint64_t count, float *out)
+int model_file_floats(const struct container *c, uint32_t section, size_t count, float *out)
 {
     const void *data;
     int err = container_find_sized(c, section, count * sizeof *out, &data);
@@ -169,8 +168,8 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
     /* From here the channel count is known to be in range. */
     err = scores_valid(&spec) ? 0 : ERR_FORMAT;
     if (!err)
-        err = restore_floats(c, SECTION_COVARIANCE, COVARIANCE_FLOATS(m->net->feature_count),
-                             m->covariance);
+        err = model_file_floats(c, SECTION_COVARIANCE, COVARIANCE_FLOATS(m->net->feature_count),
+                                m->covariance);
     if (!err)
         err = restore_images(c, m);
     if (err) {

@@ -41,6 +41,8 @@ int model_file_classes(const struct container *c, int *classes);
 /* Floats of all prototypes: (classes, feature_count). */
 size_t model_file_prototypes(const struct model *m);
 
+/* Copies a section of `count` floats. Errors: ERR_FORMAT (missing, or of another size), ERR_CORRUPT (not all finite). */
+int model_file_floats(const struct container *c, uint32_t section, size_t count, float *out);
 /* Whether none of `count` floats is infinite or not a number. */
 bool model_file_finite(const float *values, size_t count);
 /* Whether all parameters of `net` are finite, and no variance, of which there will be a square root, is negative. */

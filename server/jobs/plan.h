@@ -50,7 +50,7 @@ int64_t plan_train_images(const struct plan *p);
 /* Output index of a label, or -1: not known and not learned by this job. */
 int plan_class(const struct plan *p, const char *label);
 /* Marks in `base`, read from a file of the version it builds on, what is retired. ERR_CORRUPT, ERR_FORMAT: it is not that
- * version's, for its classes, its steps (there is a snapshot for each) or its input are others. */
+ * version's, for its classes, its steps (there is a snapshot for each) or its input are others. Any thread. */
 int plan_accept_base(const struct plan *p, struct model *base);
 
 #endif
