@@ -274,7 +274,7 @@ static void check_gradients(const struct bench *b, struct student *s, int i)
 static void check(struct bench *b)
 {
     const struct teachers_options how = {
-        .which = b->options.teachers, .per_image = b->per_image, .precision = TEACHERS_FP32,
+        .which = b->options.teachers, .per_image = b->per_image, .precision = CONV_FP32,
         .student = b->net, .old_classes = OLD, .base = b->base_model, .member_count = 1,
         .batch_max = N, .isa = conv_isa_best()};
     const char *paths[STEPS] = {b->path[0], b->path[1], b->path[2]};
