@@ -127,3 +127,11 @@ int data_dir_room(const char *path, uint64_t *free_bytes)
     *free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     return 0;
 }
+
+int data_dir_check_room(const char *path, uint64_t reserve_bytes, uint64_t wanted)
+{
+    uint64_t free_bytes;
+    int err = data_dir_room(path, &free_bytes);
+    bool fits = !err && free_bytes >= reserve_bytes && free_bytes - reserve_bytes >= wanted;
+    return err ? err : fits ? 0 : ERR_NOSPACE;
+}

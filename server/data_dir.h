@@ -1,5 +1,5 @@
 /*
- * data_dir.h - the data directory: made, locked, tidied at start. Start-up and end only, but for the room on its disk; blocks.
+ * data_dir.h - the data directory: made, locked, tidied at start. Start-up and end only, but for room on its disk; blocks.
  */
 #ifndef ACCRETED_SERVER_DATA_DIR_H
 #define ACCRETED_SERVER_DATA_DIR_H
@@ -17,5 +17,7 @@ void data_dir_remove_port(const char *path);
 
 /* Room on its disk for those who are not root. Any thread, at any time. ERR_IO: the file system does not say. */
 int data_dir_room(const char *path, uint64_t *free_bytes);
+/* ERR_NOSPACE unless `wanted` bytes fit there and leave `reserve_bytes`. Threads and ERR_IO as above. */
+int data_dir_check_room(const char *path, uint64_t reserve_bytes, uint64_t wanted);
 
 #endif

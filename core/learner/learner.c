@@ -121,15 +121,6 @@ static void retire_like(struct model *m, const struct model *known)
             model_retire(m, c);
 }
 
-/* Whether a snapshot that was read is of the base's network and steps, as that of the base is. */
-static bool is_of_base(const struct model *snapshot, const struct model *base)
-{
-    return resnet_same_network(snapshot->net, base->net) &&
-           snapshot->step_count == base->step_count &&
-           memcmp(snapshot->step_end, base->step_end,
-                  (size_t)base->step_count * sizeof *base->step_end) == 0;
-}
-
 /* What is built on: the active model; in the shared store the last snapshot and what it and those before it own. */
 static int prepare_base(struct learner *l)
 {
@@ -143,7 +134,7 @@ static int prepare_base(struct learner *l)
     int err = snapshot_load_owned(&l->base, &l->owned, job->snapshot_paths[l->step - 1], l->isa);
     if (err)
         return err;
-    if (!is_of_base(l->base, job->base))
+    if (!model_continues(l->base, job->base, 0))
         return ERR_FORMAT;
     retire_like(l->base, job->base);
     return 0;
@@ -416,7 +407,7 @@ static int load_twin(struct learner *l)
     int err = snapshot_load_owned(&l->pruned, &l->mask, l->job->snapshot_paths[l->step], l->isa);
     if (err)
         return err;
-    if (!is_of_base(l->pruned, l->base))
+    if (!model_continues(l->pruned, l->base, 0))
         return ERR_FORMAT;
     for (size_t i = 0; i < l->base->net->params.count; i++)
         l->mask[i] = l->mask[i] == MASK_OWNED ? MASK_KEPT : MASK_PRUNED;

@@ -142,14 +142,6 @@ static int restore_rest(struct model *m, struct parts *p, const struct container
                : ERR_CORRUPT;
 }
 
-/* Whether a snapshot of `below` can be what one of `m` builds on: its network, one step earlier. */
-static bool is_below(const struct model *below, const struct model *m)
-{
-    return resnet_same_network(below->net, m->net) && below->step_count == m->step_count - 1 &&
-           memcmp(below->step_end, m->step_end,
-                  (size_t)below->step_count * sizeof *m->step_end) == 0;
-}
-
 /* Where a model and the files it is made of stand. */
 struct rebuilding {
     struct model *m;
@@ -178,7 +170,7 @@ static int restore_below(struct rebuilding *r, const struct model *at, const str
     err = container_identity(c) == base->identity ? model_file_restore(&below, c, at->net->isa)
                                                   : ERR_CORRUPT;
     if (!err)
-        err = is_below(below, at) ? restore_weights(r, below, c) : ERR_FORMAT;
+        err = model_continues(at, below, 1) ? restore_weights(r, below, c) : ERR_FORMAT;
     model_release(below);
     container_free(c);
     return err;

@@ -90,6 +90,13 @@ int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
     return 0;
 }
 
+bool model_continues(const struct model *m, const struct model *from, int more)
+{
+    return resnet_same_network(m->net, from->net) && m->step_count == from->step_count + more &&
+           memcmp(m->step_end, from->step_end,
+                  (size_t)from->step_count * sizeof *from->step_end) == 0;
+}
+
 struct model *model_hold(struct model *m)
 {
     atomic_fetch_add_explicit(&m->references, 1, memory_order_relaxed);

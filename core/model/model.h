@@ -45,6 +45,8 @@ int model_new(struct model **out, const struct resnet_spec *spec, const int *ste
 int model_copy(struct model **out, const struct model *from, enum conv_isa isa);
 /* Prototypes, covariance and image counts of the classes that `from` knows, all of which `to` has, of as many features. */
 void model_copy_statistics(struct model *to, const struct model *from);
+/* Whether m is of the network of `from`, with its steps and `more` after them: what files that belong together are asked. */
+bool model_continues(const struct model *m, const struct model *from, int more);
 struct model *model_hold(struct model *m);
 void model_release(struct model *m); /* frees at zero; NULL is fine */
 

@@ -57,9 +57,9 @@ static json_t *interruption_json(const struct job *j)
 
 /* The row as it is seen from outside: a job counts as running until its model serves and its
  * training images are gone, a moment after the commit. */
-static void hold_back(struct job *j)
+static void hold_back(const struct app *app, struct job *j)
 {
-    if (j->state != JOB_SUCCEEDED)
+    if (j->state != JOB_SUCCEEDED || queue_running(app->queue) != j->id)
         return;
     j->state = JOB_RUNNING;
     j->finished_ms = 0;
@@ -71,8 +71,7 @@ static json_t *job_json(struct app *app, struct job *j)
 {
     int64_t position = 0, start_ms = 0;
     json_t *live = queue_live(app->queue, j->id);
-    if (live)
-        hold_back(j);
+    hold_back(app, j);
     char *gate = NULL;
     if (j->version)
         versions_gate(db_reader(app->db), j->version, &gate);
@@ -216,8 +215,7 @@ static int load_old(struct db_txn *t, struct posting *p)
     for (int i = 0; i < p->old.batch_count; i++)
         p->names[i] = p->old.batch_names[i];
     p->count = p->old.batch_count;
-    err = job_options_load(&p->options, p->old.options);
-    return err;
+    return job_options_load(&p->options, p->old.options);
 }
 
 /* Classes of the outputs [first, end) that it brings images of. */
@@ -402,10 +400,7 @@ static int check_match(struct cancelling *c)
         return err;
     c->conditional = true;
     c->expected = j.state;
-    json_t *live = queue_live(app->queue, j.id);
-    if (live)
-        hold_back(&j);
-    json_decref(live);
+    hold_back(app, &j);
     c->stale = !etag_allows_held(if_match, job_state_name(j.state));
     job_release(&j);
     return c->stale ? ERR_INVALID : 0;

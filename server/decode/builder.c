@@ -56,9 +56,7 @@ int ingest_fail(struct ingest_error *error, int err)
 
 int builder_check_space(const struct builder *b, uint64_t wanted)
 {
-    uint64_t available;
-    int err = data_dir_room(b->req->data_dir, &available);
-    return !err && available < wanted + b->req->min_free_bytes ? ERR_NOSPACE : err;
+    return data_dir_check_room(b->req->data_dir, b->req->min_free_bytes, wanted);
 }
 
 bool builder_stopped(const struct builder *b)
@@ -221,8 +219,6 @@ static int take(struct builder *b, const char *file, const struct pack_image *st
                 const uint8_t *pixels)
 {
     struct builder_record record = {.class = (int16_t)stored->label, .test = b->req->test_split};
-    if (builder_stopped(b))
-        return ingest_fail(b->error, ERR_STOPPED);
     digest_pixels(stored, pixels, record.digest);
     int err = reserve(b);
     if (err != 0)
@@ -279,6 +275,8 @@ int builder_file(struct builder *b, const char *file, int class, const uint8_t *
 
 int builder_raw(struct builder *b, const char *file, struct pack_image *image)
 {
+    if (builder_stopped(b))
+        return ingest_fail(b->error, ERR_STOPPED);
     image->encoding = PACK_RAW;
     image->size_bytes = (uint64_t)image->width * (uint64_t)image->height *
                         (uint64_t)image->channels;

@@ -54,11 +54,9 @@ static void on_spool_ready(void *ctx)
 
 static bool disk_has(const struct request *req, uint64_t wanted)
 {
-    uint64_t free_bytes;
-    if (data_dir_room(req->app->config.data_dir, &free_bytes))
-        return true; /* the write will tell */
-    return free_bytes >= req->app->config.min_free_bytes &&
-           free_bytes - req->app->config.min_free_bytes >= wanted;
+    const struct config *config = &req->app->config;
+    int err = data_dir_check_room(config->data_dir, config->min_free_bytes, wanted);
+    return err != ERR_NOSPACE; /* where nobody knows, the write will tell */
 }
 
 static void begin_spool(struct request *req, uint64_t content_length)

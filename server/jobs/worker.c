@@ -194,10 +194,8 @@ static int write_options(struct db_txn *t, void *ctx)
 
 static int check_disk(struct worker *w)
 {
-    uint64_t free_bytes;
     const struct config *config = &w->app->config;
-    int err = data_dir_room(config->data_dir, &free_bytes);
-    return !err && free_bytes < config->min_free_bytes ? ERR_NOSPACE : err;
+    return data_dir_check_room(config->data_dir, config->min_free_bytes, 0);
 }
 
 /* The model to build on and the snapshots that teach. */
