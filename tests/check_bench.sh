@@ -94,6 +94,8 @@ if bench whole short --only m2kd --seeds 1 --epochs 13 >"$folder/log3" 2>&1; the
 mv "$folder/test.bin" "$folder/kept"
 bench more short --validate --only finetune --seeds 1 --epochs 1 >"$folder/log4" 2>&1 || fail "validation fails"
 mv "$folder/kept" "$folder/test.bin"
+bench more short-joint --seeds 1 --epochs 1 >"$folder/log6" 2>&1 || fail "a single step fails"
+grep -qE '^\| joint \| 1 \| ([0-9.]+) \| \1 \|  \|' "$folder/log6" || fail "a single step has no row without forgetting"
 program=$folder/small.py
 bench more ilsvrc-small --data "$folder/photos" --only m2kd --epochs 1 >"$folder/log5" 2>&1 || fail "class folders fail"
 /usr/bin/python3 - "$folder" <<'END' || fail "the tables are wrong"

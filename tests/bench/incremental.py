@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Class-incremental learning as the literature measures it, through the daemon's public API alone.
 
-    incremental.py PROFILE --data FOLDER      short, ablation, tuning, full, full-5, full-20, ilsvrc-small
+    incremental.py PROFILE --data FOLDER      short, short-joint, ablation, tuning, full, full-5, full-20, full-joint, ilsvrc-small
 
 For every row and seed of the profile (protocol.py) a daemon gets the steps' images one after the other, and at the end
 /api/v1/history says how it did; that goes into one JSON file under tests/bench/results, and tables.py makes RESULTS.md of
@@ -213,8 +213,8 @@ def bench(args):
         write(args.results / run.profile / f"{run.name}.json", made)
         if not args.keep:
             shutil.rmtree(args.work / run.name)
-        print(f"{run.name}: average incremental {100 * made['average_incremental']:.1f} %, last {100 * made['last']:.1f} %, "
-              f"forgetting {100 * made['forgetting']:.1f} points, {made['seconds']:.0f} s of training", flush=True)
+        measures = ", ".join(f"{title} {tables.number([made[key]])}" for title, key in tables.MEASURES if made[key] is not None)
+        print(f"{run.name}: {measures} (%), {made['seconds']:.0f} s of training", flush=True)
     print("\n" + tables.section(args.results, args.profile, runs[0].validate))
 
 

@@ -99,11 +99,18 @@ def full(per_step, reference):
                    reference=reference)
 
 
+def joint(profile, title, reference=""):
+    """The upper bound: all classes of a profile in one step, which takes the images of all of them at once."""
+    return dataclasses.replace(profile, title=title, per_step=profile.classes, rows={"joint": {**FINETUNE, **HEAD}}, compare=(),
+                               reference=reference)
+
+
 SHORT = Profile("CIFAR-100, the first 20 classes, 4 steps of 5", 20, 5, {"depth": 8}, {"epochs": 20, "batch": 128}, (1, 2, 3),
                 CONTROLS)
 PROFILES = {
     "short": SHORT,
     "ablation": dataclasses.replace(SHORT, title=SHORT.title + ", ablation", rows=ABLATION),
+    "short-joint": joint(SHORT, "CIFAR-100, the first 20 classes at once"),
     "tuning": dataclasses.replace(SHORT, title="CIFAR-100, 4 steps of 5 of four times 20 classes, held-out training images",
                                   rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
                                   compare=tuple((row, "default") for row in TUNING if row != "default")),
@@ -112,6 +119,7 @@ PROFILES = {
     "full": full(10, "iCaRL Table 1a: LwF.MC 44.4, iCaRL 64.1; CIL survey: finetune 26.25 / 9.09, LwF 43.56 / 23.25, "
                      "iCaRL 64.42 / 49.52; ABD's README: last accuracy of LwF.MC 17.1"),
     "full-20": full(20, "iCaRL Table 1a: LwF.MC 54.4, iCaRL 67.2; ABD's README: last accuracy of LwF.MC 32.5"),
+    "full-joint": joint(full(10, ""), "CIFAR-100, all classes at once", "iCaRL Table 1a: 68.6; ABD's README: 69.9"),
     "ilsvrc-small": Profile("ILSVRC-small, 100 classes, 10 steps of 10", 100, 10,
                             {"depth": 18, "input": {"channels": 3, "height": 224, "width": 224}},
                             {"epochs": 60, "batch": 128, "pad": 16}, (1,),

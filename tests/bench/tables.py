@@ -40,6 +40,9 @@ def mean_and_error(values):
 
 
 def number(values, sign=""):
+    """In percent; empty where a single step leaves nothing to measure, as of forgetting."""
+    if None in values:
+        return ""
     mean, error = mean_and_error([100 * v for v in values])
     return f"{mean:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")
 
