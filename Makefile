@@ -53,7 +53,7 @@ help:
 	@echo 'make bench-conv     speed of the convolution kernels on one core'
 	@echo 'make bench-serve    predictions a second and their latency, idle and while a job trains, beside FastAPI + PyTorch'
 	@echo 'make bench-method CIFAR100=FOLDER    M2KD beside its controls on CIFAR-100 (tests/bench/README.md)'
-	@echo 'make bench-ablation CIFAR100=FOLDER  what each part of the method is worth; make bench-tables prints both anew'
+	@echo 'make bench-ablation CIFAR100=FOLDER  what each part of the method is worth; make bench-tables writes RESULTS.md anew'
 	@echo 'make bench-web      how soon the dashboard can be used, and its weight, in Chromium'
 	@echo 'make install        binary, systemd unit and configuration under PREFIX (/usr/local), DESTDIR before it'
 	@echo 'make clean          removes build/'

@@ -78,7 +78,7 @@ static const char usage[] =
     "  --listen ADDRESS        another than loopback needs a token, and TLS or a proxy (127.0.0.1)\n"
     "  --tls-certificate FILE  speak HTTPS with this certificate chain (PEM)\n"
     "  --tls-key FILE          and its key (PEM)\n"
-    "  --trusted-proxy ADDRESS the proxy in front that does TLS; only it may connect then\n"
+    "  --trusted-proxy ADDRESS the proxy in front that does TLS; without our own, only it and this machine may connect\n"
     "  --host-names NAMES      names to answer to beside the address, a comma between\n"
     "  --port PORT             0 takes any free one and writes it to DIR/port (8080)\n"
     "  --threads N             threads of a training job; 0 = one a core (0)\n"

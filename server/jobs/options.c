@@ -62,7 +62,7 @@ static const struct option options[] = {
     {"weight_align", OPTION_BOOL, FIELD(learner.weight_align), 0, 1, {NULL}},
     {"depth", OPTION_DEPTH, FIELD(learner.blocks), 8, 110, {NULL}},
     {"epochs", OPTION_INT, FIELD(learner.epochs), 1, 10000, {NULL}},
-    {"batch", OPTION_INT, FIELD(learner.batch), 1, 4096, {NULL}},
+    {"batch", OPTION_INT, FIELD(learner.batch), 2, 4096, {NULL}},
     {"lr", OPTION_REAL, FIELD(learner.sgd.lr), 1e-6, 100, {NULL}},
     {"momentum", OPTION_REAL, FIELD(learner.sgd.momentum), 0, 0.999, {NULL}},
     {"weight_decay", OPTION_REAL, FIELD(learner.sgd.weight_decay), 0, 1, {NULL}},

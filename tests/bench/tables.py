@@ -14,7 +14,7 @@ HEAD = """# What the method was measured to be worth
 
 Written by `make bench-tables` from the files under `tests/bench/results`, one a run, each with all its options, its accuracy
 matrix and times; edit nothing here. How to make the runs again stands in [README.md](README.md). Accuracies are in percent, on
-the test images of all classes seen, a class's step unknown to the model. Average incremental accuracy counts the first step.
+the test images of all classes seen (in `validation` tables on training images held out), a class's step unknown to the model. Average incremental accuracy counts the first step.
 Values over several seeds are the mean ± its standard error; differences are taken seed by seed, in points.
 """
 MEASURES = (("average incremental", "average_incremental"), ("last", "last"), ("forgetting", "forgetting"))

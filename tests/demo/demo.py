@@ -1,5 +1,5 @@
 """A newcomer's tour: a daemon learns the ten classes of Fashion-MNIST in five steps of two, without keeping old images, and
-is asked to classify. `--ablation` runs the same steps four times and shows what each part of the method is worth."""
+is asked to classify. `--ablation` runs the same steps six times and shows what each part of the method is worth."""
 
 import argparse
 import pathlib
