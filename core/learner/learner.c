@@ -152,6 +152,22 @@ static int grow_owned(struct learner *l)
     return 0;
 }
 
+/* Each new output begins at the probability it has of an image of any new class. From 1/2 the sigmoid form's sum of losses would first
+ * turn all of them down at once, through the features too, from which a deep network takes epochs to recover (Lin et al. 2017,
+ * section 3.3). LwF.MC's head of fixed size begins at 1/2. */
+static void begin_at_prior(struct learner *l)
+{
+    const struct resnet *net = l->model->net;
+    int brought = net->spec.classes - l->old_classes;
+    if (l->options->loss != LOSS_SIGMOID || l->options->head_reserve || brought < 2)
+        return;
+    for (int head = 0; head < net->head_count; head++) {
+        float *bias = l->model->params + net->params.entries[net->head_bias[head]].offset;
+        for (int c = l->old_classes; c < net->spec.classes; c++)
+            bias[c] = -logf((float)(brought - 1));
+    }
+}
+
 /* The model to train: initialised, or the base with rows for the new classes and those in reserve. */
 static int prepare_model(struct learner *l)
 {
@@ -177,6 +193,7 @@ static int prepare_model(struct learner *l)
         resnet_initialise(l->model->net, l->options->seed, l->model->params);
         dataset_statistics(job->train, l->model->mean, l->model->std);
     }
+    begin_at_prior(l);
     return 0;
 }
 

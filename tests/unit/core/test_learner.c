@@ -265,6 +265,45 @@ static void test_weight_alignment(void **state)
     learner_result_release(&first);
 }
 
+static const float *biases(const struct model *m, int head)
+{
+    return m->params + m->net->params.entries[m->net->head_bias[head]].offset;
+}
+
+/* Three new classes at a learning rate that moves nothing: what they began with, after two classes that stay as they were. */
+static void test_new_outputs_begin_at_the_prior(void **state)
+{
+    struct place *p = *state;
+    for (int form = 0; form < 3; form++) {
+        struct learner_options o = options();
+        struct learner_result first, second;
+        struct dataset train, none = {.height = 8, .width = 8, .channels = CHANNELS};
+        struct learner_job job;
+        assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+        o.epochs = 1;
+        o.prune_epochs = 0;
+        o.sgd.lr = 1e-6f;
+        o.loss = form == 1 ? LOSS_SOFTMAX : LOSS_SIGMOID;
+        o.head_reserve = form == 2 ? 9 : 0;
+        make_data(&train, p->side, 2, 5, PER_CLASS, 1);
+        job = job_at(p, &o, 1, first.model);
+        job.train = &train;
+        job.test = &none;
+        job.classes = 5;
+        assert_int_equal(run_job(&job, &second), 0);
+        double prior = form == 0 ? -log(2) : 0; /* one of the three: 1/3 */
+        for (int head = 0; head < second.model->net->head_count; head++) {
+            for (int c = 0; c < 2; c++)
+                assert_float_equal(biases(second.model, head)[c], biases(first.model, head)[c], 1e-3);
+            for (int c = 2; c < 5; c++)
+                assert_float_equal(biases(second.model, head)[c], prior, 1e-3);
+        }
+        dataset_release(&train);
+        learner_result_release(&first);
+        learner_result_release(&second);
+    }
+}
+
 /* Distillation must do what it is for: keep the old classes' logits where they were. */
 static void test_distillation_remembers(void **state)
 {
@@ -537,6 +576,7 @@ int main(void)
         TEST(test_frozen_only_adds_prototypes),
         TEST(test_exemplars_are_kept_and_replayed),
         TEST(test_weight_alignment),
+        TEST(test_new_outputs_begin_at_the_prior),
         TEST(test_distillation_remembers),
         TEST(test_files_are_the_models),
         TEST(test_resumed_is_bit_identical),
