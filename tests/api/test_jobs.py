@@ -1,9 +1,12 @@
 """A job's life beside its training: repeating it, its log, cancelling in each phase, and trying an upload out."""
 
+import functools
+import json
+
 import pytest
 
 import images
-from conftest import wait_for
+from conftest import ROOT, wait_for
 from test_end_to_end import FIRST, LONG, SECOND, TINY, running, upload_step
 
 
@@ -149,6 +152,26 @@ def test_dry_run_of_a_job_keeps_nothing(api):
     passes = plan["train_images"] * (TINY["epochs"] + plan["options"]["prune"]["epochs"])
     assert plan["estimated_seconds"] == pytest.approx(passes / done["images_per_second"], rel=0.02)
     assert (plan["base"], plan["step"]) == (1, 2)
+
+
+def defaults(schema, prefix=()):
+    """The path of each option in the contract, and its default."""
+    for name, option in schema["properties"].items():
+        if "properties" in option:
+            yield from defaults(option, (*prefix, name))
+        elif name != "input":  # which is the images'
+            yield (*prefix, name), option["default"]
+
+
+def test_defaults_are_those_of_the_contract(api):
+    api.upload("one", images.tar(FIRST, range(3)))
+    plan = api.post("/api/v1/jobs", params={"dry_run": 1}, json={"batches": ["one"]}).json()
+    found = dict(defaults(json.loads((ROOT / "schema/job_options.json").read_text())))
+    assert len(found) > 30
+    for path, default in found.items():
+        value = functools.reduce(dict.get, path, plan["options"])
+        # What is fastest depends on the CPU; a plan names it.
+        assert value == default or (default == "fastest" and value in ("fp32", "bf16")), path
 
 
 def test_dry_run_of_a_job_refuses_alike(api):
