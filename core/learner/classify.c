@@ -255,10 +255,11 @@ static int finish_classifier(struct learner *l, const float *old, struct model *
     bool head = l->options->classifier == CLASSIFIER_HEAD;
     /* Images of a few classes say nothing of how sure the others may be: the base's scale stays, if it is of these scores. */
     bool keeps = l->refines && m->classifier == l->options->classifier;
-    float *features = NULL, *scores = head ? scores_new(l) : NULL;
+    bool fits = !keeps && !learner_scales_on_test(l);
+    float *features = NULL, *scores = head && fits ? scores_new(l) : NULL;
     m->classifier = l->options->classifier;
-    int err = head && !scores ? ERR_NOMEM : features_of(l, m, scores, &features);
-    if (!err && head)
+    int err = head && fits && !scores ? ERR_NOMEM : features_of(l, m, scores, &features);
+    if (!err && scores)
         err = fit_scale(l, scores, m);
     free(scores);
     if (!err && old)
@@ -267,7 +268,7 @@ static int finish_classifier(struct learner *l, const float *old, struct model *
         err = add_statistics(l, features, m);
     if (!err && m == l->model)
         err = pick_exemplars(l, features);
-    if (!err && !head && !keeps)
+    if (!err && !head && fits)
         err = fit_means_scale(l, features, m);
     free(features);
     return err;

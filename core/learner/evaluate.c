@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/command.h"
 #include "core/err.h"
@@ -18,6 +19,8 @@ struct evaluation_run {
     float *features; /* (count, feature_count), or NULL */
     float *scores;   /* (count, classes), or NULL */
     int *predicted;  /* (count), or NULL */
+    int stride;      /* with `predicted`: every so many images' scores go to `sample` */
+    float *sample;
     int *errors;     /* (gang) */
 };
 
@@ -45,8 +48,13 @@ static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, i
     if (run->scores)
         rows = run->scores + (size_t)at * classes;
     frozen_classify(run->frozen, ws, n, x, rows, features);
-    for (int i = 0; run->predicted && i < n; i++)
-        run->predicted[at + i] = argmax(classes, rows + (size_t)i * classes);
+    for (int i = 0; run->predicted && i < n; i++) {
+        const float *row = rows + (size_t)i * classes;
+        run->predicted[at + i] = argmax(classes, row);
+        if ((at + i) % run->stride == 0)
+            memcpy(run->sample + (size_t)((at + i) / run->stride) * classes, row,
+                   (size_t)classes * sizeof *row);
+    }
 }
 
 static int run_slice(struct evaluation_run *run, int lo, int hi)
@@ -114,17 +122,23 @@ int evaluate(struct evaluation *out, const struct frozen *f, const struct datase
     struct evaluation e = {.classes = classes};
     if (!dataset_labels_below(test, classes))
         return ERR_INVALID;
+    run.stride = test->count > EVALUATION_SAMPLE ? 1 + (test->count - 1) / EVALUATION_SAMPLE : 1;
+    e.sampled = (test->count + run.stride - 1) / run.stride;
     e.confusion = calloc((size_t)classes * classes, sizeof *e.confusion);
+    e.scores = run.sample = malloc(((size_t)e.sampled + 1) * (size_t)classes * sizeof *e.scores);
+    e.labels = malloc(((size_t)e.sampled + 1) * sizeof *e.labels);
     run.predicted = malloc(((size_t)test->count + 1) * sizeof *run.predicted);
-    if (!e.confusion || !run.predicted)
+    if (!e.confusion || !e.scores || !e.labels || !run.predicted)
         goto out;
     err = run_gang(&run);
     if (err)
         goto out;
     for (int i = 0; i < test->count; i++)
         e.confusion[(size_t)test->labels[i] * classes + run.predicted[i]]++;
+    for (int i = 0; i < e.sampled; i++)
+        e.labels[i] = test->labels[i * run.stride];
     *out = e;
-    e.confusion = NULL;
+    e = (struct evaluation){0};
 out:
     evaluation_release(&e);
     free(run.predicted);
@@ -134,7 +148,9 @@ out:
 void evaluation_release(struct evaluation *e)
 {
     free(e->confusion);
-    e->confusion = NULL;
+    free(e->scores);
+    free(e->labels);
+    *e = (struct evaluation){0};
 }
 
 uint32_t evaluation_total(const struct evaluation *e, int class_index)

@@ -11,9 +11,14 @@
 #include "core/model/frozen.h"
 #include "core/nn/gang.h"
 
+enum { EVALUATION_SAMPLE = 4096 };
+
 struct evaluation {
     int classes;
     uint32_t *confusion; /* owned; (classes, classes): row = true class, column = predicted */
+    int sampled;         /* images whose scores were kept: all, or every n-th, EVALUATION_SAMPLE at most */
+    float *scores;       /* owned; (sampled, classes), raw */
+    int *labels;         /* owned; (sampled) */
 };
 
 /* Features (data->count, feature_count of the net), each row of unit length, of the images

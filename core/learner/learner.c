@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "core/err.h"
+#include "core/learner/calibrate.h"
 #include "core/learner/checkpoint.h"
 #include "core/learner/learner_state.h"
 #include "core/m2kd/mask.h"
@@ -447,12 +448,16 @@ static int refine(struct learner *l)
 
 /* ---- evaluate, publish ---- */
 
+/* Measures m, and fits its scale on the same images where they are enough: those it was trained on make it too sure of itself. */
 static int evaluate_model(struct learner *l, struct model *m, struct evaluation *out)
 {
     struct frozen *f = NULL;
     int err = frozen_new(&f, m);
     if (!err)
         err = evaluate(out, f, l->job->test, l->gang, l->job->command);
+    if (!err && learner_scales_on_test(l))
+        err = calibrate_scale(out->sampled, out->classes, out->scores, out->labels, l->job->command,
+                              &m->score_scale);
     frozen_free(f);
     return err ? err : learner_commanded(l);
 }

@@ -8,7 +8,7 @@
  *   distil    rebuild the teachers from their snapshot files
  *   train     epochs of SGD on the M2KD loss; a checkpoint after each
  *   prune     mask, retrain and round a copy, which becomes the snapshot; prototypes
- *   evaluate  confusion matrices of the dense model and of the snapshot
+ *   evaluate  confusion matrices of the dense model and of the snapshot; the scale of their scores, where there are test images
  *   publish   write the model and snapshot files
  *
  * Images of known classes may be among those of new ones. They are trained on without a label: the teachers speak of them as
@@ -49,6 +49,7 @@ enum learner_method {
     METHOD_FROZEN,   /* control: the network of the first step stays as it is; later steps only add prototypes */
 };
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
+enum { CALIBRATION_IMAGES = 100 };
 /* How snapshots are kept (m2kd/snapshot.h). */
 enum snapshot_store { STORE_STANDALONE, STORE_SHARED };
 /* With less than this share of the convolution weights free another shared step cannot learn enough to be worth it. */
@@ -124,7 +125,8 @@ struct learner_job {
     /* Labels in [0, classes), none retired, at least one image of each new class; then the exemplars. Of the base's shape. */
     const struct dataset *train;
     int exemplars;               /* the last so many of train: kept images of old classes, of each the best first */
-    const struct dataset *test;  /* labels in [0, classes), the shape of train; or holds no image */
+    const struct dataset *test;  /* labels in [0, classes), the shape of train; or holds no image. From CALIBRATION_IMAGES on they
+                                    decide how sure the model is of its answers (score_scale), and nothing else of it */
     int classes;                 /* after this increment; those of the base: it is refined, which has no use but for classifiers
                                     of means (ERR_INVALID with the head) */
     struct model *base;          /* the active model; NULL for the first step */

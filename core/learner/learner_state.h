@@ -57,6 +57,11 @@ int learner_save_checkpoint(struct learner *l, float *params);
  * final, and which have the base's where no class is new; of the dense model, the images to keep. They
  * and the base go over the images once each. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
 int learner_finish_classifiers(struct learner *l);
+/* Whether there are test images enough for the scores' scale; else it is that of the training images. */
+static inline bool learner_scales_on_test(const struct learner *l)
+{
+    return l->job->test->count >= CALIBRATION_IMAGES;
+}
 /* Scales the head's new rows, where the options ask for it (weight_align). */
 void learner_align_head(const struct learner *l, struct model *m);
 

@@ -57,7 +57,7 @@ def learn_step(net, x, y, old, new, epochs, batch, rate, rng):
     head = net[-1]
     with torch.no_grad():
         head.weight[old:new].uniform_(-1 / 8, 1 / 8)
-        head.bias[old:new].zero_()
+        head.bias[old:new] = -math.log(max(1, new - old - 1))  # a probability of one in so many
     decayed = [p for p in net.parameters() if p.dim() > 1]
     plain = [p for p in net.parameters() if p.dim() == 1]
     sgd = torch.optim.SGD([{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain}], rate, MOMENTUM)

@@ -401,6 +401,40 @@ static void test_scale_is_of_the_scores_served(void **state)
     dataset_release(&train);
 }
 
+/* From CALIBRATION_IMAGES test images on the scale is theirs: of dense model and snapshot, of a step and of a refinement. */
+static void test_scale_is_of_the_test_images(void **state)
+{
+    struct place *p = *state;
+    struct dataset train, test;
+    struct model *snapshot;
+    make_data(&train, p->side, 0, CLASSES, PER_CLASS, 1);
+    make_data(&test, p->side, 0, CLASSES, CALIBRATION_IMAGES / CLASSES, 2);
+    for (int i = 0; i < test.count; i += 5) /* wrong ones, as above */
+        test.labels[i] = (test.labels[i] + 1) % CLASSES;
+    for (int c = CLASSIFIER_HEAD; c <= CLASSIFIER_DISCRIMINANT; c++) {
+        struct learner_result result[2] = {0};
+        struct learner_options o = options();
+        o.classifier = (enum classifier)c;
+        for (int at = 0; at < (c == CLASSIFIER_HEAD ? 1 : 2); at++) {
+            struct learner_job job = job_at(p, &o, at, at ? result[0].model : NULL);
+            job.train = &train;
+            job.test = &test;
+            job.classes = CLASSES;
+            assert_int_equal(run_job(&job, &result[at]), 0);
+            assert_int_equal(snapshot_load(&snapshot, p->snapshot[at], conv_isa_best()), 0);
+            float want = scale_of(result[at].model, &test), pruned = scale_of(snapshot, &test);
+            assert_true(fabsf(result[at].model->score_scale - want) < 2e-3f * want);
+            assert_true(fabsf(snapshot->score_scale - pruned) < 1e-2f * pruned);
+            assert_true(fabsf(scale_of(snapshot, &train) / pruned - 1) > 0.05f); /* else the test says nothing */
+            model_release(snapshot);
+        }
+        learner_result_release(&result[0]);
+        learner_result_release(&result[1]);
+    }
+    dataset_release(&train);
+    dataset_release(&test);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -413,6 +447,7 @@ int main(void)
         TEST(test_beside_new_classes),
         TEST(test_known_class_is_kept),
         TEST(test_scale_is_of_the_scores_served),
+        TEST(test_scale_is_of_the_test_images),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
