@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Class-incremental learning as the literature measures it, through the daemon's public API alone.
 
-    incremental.py PROFILE --data FOLDER      short, short-joint, ablation, tuning, full, full-5, full-20, full-joint, ilsvrc-small
+    incremental.py PROFILE --data FOLDER      short, short-joint, ablation, tuning, tuning-32, full, full-5, full-20, full-joint,
+                                              ilsvrc-small
 
 For every row and seed of the profile (protocol.py) a daemon gets the steps' images one after the other, and at the end
 /api/v1/history says how it did; that goes into one JSON file under tests/bench/results, and tables.py makes RESULTS.md of
