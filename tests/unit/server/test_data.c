@@ -333,7 +333,7 @@ static int write_history(struct db_txn *t, void *ctx)
 {
     int64_t batch = 1, job;
     uint32_t confusion[1] = {0};
-    struct evaluation e = {1, confusion};
+    struct evaluation e = {.classes = 1, .confusion = confusion};
     const char *names[] = {"cat"};
     (void)ctx;
     int err = jobs_insert(t, "{}", &batch, 1, 0, NULL, &job);
@@ -353,7 +353,7 @@ static int write_history(struct db_txn *t, void *ctx)
 static int write_branches(struct db_txn *t, void *ctx)
 {
     uint32_t confusion[1] = {0};
-    struct evaluation e = {1, confusion};
+    struct evaluation e = {.classes = 1, .confusion = confusion};
     const char *names[] = {"cat"};
     int err = 0;
     (void)ctx;

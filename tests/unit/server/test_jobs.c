@@ -27,7 +27,7 @@ static int write_job(struct db_txn *t, void *ctx)
 static int publish(struct db_txn *t, int64_t job)
 {
     uint32_t confusion[4] = {3, 1, 0, 0};
-    struct evaluation e = {2, confusion};
+    struct evaluation e = {.classes = 2, .confusion = confusion};
     const char *names[] = {"cat", "dog"};
     struct version v = {.version = 1, .job = job, .step = 1, .classes = 2, .model_bytes = 10,
                         .snapshot_bytes = 5, .dense_bytes = 20, .sparsity = 0.5,

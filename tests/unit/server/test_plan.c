@@ -61,7 +61,7 @@ static int write_publication(struct db_txn *t, void *ctx)
 {
     struct posting *p = ctx;
     uint32_t confusion[4] = {0};
-    struct evaluation e = {2, confusion};
+    struct evaluation e = {.classes = 2, .confusion = confusion};
     struct version v = {.version = 1, .job = p->job, .step = 1, .classes = 2, .dense_bytes = 1,
                         .active = true};
     char *options = NULL;
