@@ -64,7 +64,7 @@ struct learner_options {
     enum classifier classifier;
     bool aux;           /* auxiliary distillation and classification at the taps */
     float lambda;       /* weight of the auxiliary distillation */
-    float feature_weight; /* of the distance of the features from those of the model built on */
+    float feature_weight; /* of the distance of the features from those of the model built on; above 0 that is among the teachers */
     float aux_weight;   /* weight of the auxiliary heads' classification loss */
     float temperature;  /* of the softmax form */
     /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them

@@ -61,10 +61,11 @@ static double distillation(const struct objective *o, struct train *t, int head,
     double loss = 0;
     if (!o->teachers)
         return 0;
-    scale *= teachers_weight(o->teachers);
-    for (int i = lo; i < hi; i++)
-        for (int which = 0; which < teachers_per_row(o->teachers); which++)
-            loss += row_distillation(o, t, head, i, which, scale);
+    for (int i = lo; i < hi; i++) {
+        float weighed = scale * teachers_weight(o->teachers, o->batch, i);
+        for (int which = 0; which < teachers_per_row(o->teachers, o->batch, i); which++)
+            loss += row_distillation(o, t, head, i, which, weighed);
+    }
     return loss;
 }
 

@@ -6,7 +6,7 @@
  *   L_MMD = sum over teachers i of KD(main logits of i's classes)
  *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
  *           + feature_weight * (1 - cos(features, features of the model built on))
- * where the sums over teachers may be estimated from some of them (teachers.h).
+ * where the sums over teachers may be estimated from some of them, and for some images the model built on stands for them (teachers.h).
  *
  * class() looks at the columns of the new classes only (in the softmax form, with exemplars, at all of them); KD(.) at those its teacher teaches.
  * An image of a known class that is no exemplar is distilled like any other, and is no label of an old column: in the sigmoid form

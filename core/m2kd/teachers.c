@@ -8,18 +8,18 @@
 #include "core/m2kd/snapshot.h"
 
 struct teacher {
-    struct frozen *frozen;
-    int first, end; /* the classes it teaches */
+    struct frozen *frozen; /* of the base NULL: there is none */
+    int first, end; /* the classes whose logits it teaches */
 };
 
 struct teachers {
     int count, per_row, member_count, classes, heads;
-    struct frozen *base; /* or NULL */
-    int base_turns;      /* it is shown one chunk in so many */
+    struct teacher base;
+    int base_turns; /* it is shown one chunk in so many */
     const atomic_int *command; /* or NULL */
     struct teacher *each;
     struct frozen_workspace **workspaces; /* (member_count) */
-    float **own;   /* (member_count * heads): one teacher's logits, or the base's features, of a chunk */
+    float **own;   /* (member_count * (heads + 1)): one teacher's logits of a chunk, and last the base's features */
     float **views; /* (member_count): the images of a chunk, gathered */
     float *logits[RESNET_MAX_HEADS]; /* (batch_max, classes), `heads` of them */
     float *features;                 /* (batch_max, feature_count) of the base */
@@ -60,12 +60,14 @@ out:
 static int copy_base(struct teachers *t, const struct teachers_options *o)
 {
     struct model *m;
-    if (!resnet_same_network(o->base->net, o->student))
+    if (!resnet_same_network(o->base->net, o->student) ||
+        o->base->net->spec.classes != o->old_classes)
         return ERR_FORMAT;
     int err = model_copy(&m, o->base, o->isa);
     if (err)
         return err;
-    err = freeze(&t->base, m, o);
+    t->base.end = t->base_turns > 1 ? o->old_classes : 0;
+    err = freeze(&t->base.frozen, m, o);
     model_release(m);
     return err;
 }
@@ -94,7 +96,7 @@ static int feature_count(const struct teachers *t)
 static int alloc_chunks(struct teachers *t)
 {
     t->workspaces = calloc((size_t)t->member_count, sizeof(struct frozen_workspace *));
-    t->own = calloc((size_t)t->member_count * (size_t)t->heads, sizeof *t->own);
+    t->own = calloc((size_t)t->member_count * (size_t)(t->heads + 1), sizeof *t->own);
     t->views = calloc((size_t)t->member_count, sizeof *t->views);
     if (!t->workspaces || !t->own || !t->views)
         return ERR_NOMEM;
@@ -105,8 +107,9 @@ static int alloc_chunks(struct teachers *t)
         if (err)
             return err;
     }
-    size_t width = (size_t)(t->base && feature_count(t) > t->classes ? feature_count(t) : t->classes);
-    for (int i = 0; i < t->member_count * t->heads; i++) {
+    for (int i = 0; i < t->member_count * (t->heads + 1); i++) {
+        bool features = i % (t->heads + 1) == t->heads;
+        size_t width = (size_t)(features ? feature_count(t) : t->classes);
         t->own[i] = malloc(CHUNK * width * sizeof(float));
         if (!t->own[i])
             return ERR_NOMEM;
@@ -121,9 +124,9 @@ static int alloc_rows(struct teachers *t, int batch_max)
         if (!t->logits[h])
             return ERR_NOMEM;
     }
-    if (t->base)
+    if (t->base.frozen)
         t->features = malloc((size_t)batch_max * feature_count(t) * sizeof(float));
-    return t->base && !t->features ? ERR_NOMEM : 0;
+    return t->base.frozen && !t->features ? ERR_NOMEM : 0;
 }
 
 int teachers_new(struct teachers **out, const char *const *paths, int count,
@@ -180,11 +183,11 @@ void teachers_free(struct teachers *t)
         frozen_workspace_free(t->workspaces[m]);
     for (int m = 0; t->views && m < t->member_count; m++)
         free(t->views[m]);
-    for (int i = 0; t->own && i < t->member_count * t->heads; i++)
+    for (int i = 0; t->own && i < t->member_count * (t->heads + 1); i++)
         free(t->own[i]);
     for (int h = 0; h < t->heads; h++)
         free(t->logits[h]);
-    frozen_free(t->base);
+    frozen_free(t->base.frozen);
     free(t->features);
     free(t->each);
     free(t->workspaces);
@@ -193,30 +196,22 @@ void teachers_free(struct teachers *t)
     free(t);
 }
 
-/* One teacher's columns of up to CHUNK gathered images, into the shared rows. */
-static void teach_logits(struct teachers *t, int member, const struct teacher *teacher, int n,
-                         const int *rows, int heads)
+/* One teacher's columns of up to CHUNK gathered images, and the base's features, into the shared rows. */
+static void teach(struct teachers *t, int member, const struct teacher *teacher, int n,
+                  const int *rows, int heads)
 {
     int own_classes = frozen_model(teacher->frozen)->net->spec.classes;
-    int taught = teacher->end - teacher->first;
-    float **own = &t->own[member * t->heads];
-    struct frozen_output out = {.features = NULL};
-    for (int h = 0; h < heads; h++)
+    size_t taught = (size_t)(teacher->end - teacher->first), width = (size_t)feature_count(t);
+    float **own = &t->own[member * (t->heads + 1)];
+    struct frozen_output out = {.features = teacher == &t->base ? own[t->heads] : NULL};
+    for (int h = 0; taught && h < heads; h++)
         out.logits[h] = own[h];
     frozen_forward(teacher->frozen, t->workspaces[member], n, t->views[member], &out);
-    for (int h = 0; h < heads; h++)
+    for (int h = 0; taught && h < heads; h++)
         for (int i = 0; i < n; i++)
             memcpy(t->logits[h] + (size_t)rows[i] * t->classes + teacher->first,
-                   own[h] + (size_t)i * own_classes + teacher->first,
-                   (size_t)taught * sizeof(float));
-}
-
-static void teach_features(struct teachers *t, int member, int n, const int *rows)
-{
-    size_t width = (size_t)feature_count(t);
-    struct frozen_output out = {.features = t->own[member * t->heads]};
-    frozen_forward(t->base, t->workspaces[member], n, t->views[member], &out);
-    for (int i = 0; i < n; i++)
+                   own[h] + (size_t)i * own_classes + teacher->first, taught * sizeof(float));
+    for (int i = 0; out.features && i < n; i++)
         memcpy(t->features + (size_t)rows[i] * width, out.features + (size_t)i * width,
                width * sizeof(float));
 }
@@ -232,29 +227,32 @@ static int64_t slot(int batch, int at)
 
 static bool row_has_base(const struct teachers *t, int batch, int at)
 {
-    return t->base && slot(batch, at) % t->base_turns == 0;
+    return t->base.frozen && slot(batch, at) % t->base_turns == 0;
 }
 
-/* Number of the first teacher of a row; the others follow, modulo their number. */
+/* Whether the row's logits are the base's. */
+static bool row_asks_base(const struct teachers *t, int batch, int at)
+{
+    return t->base.end > 0 && row_has_base(t, batch, at);
+}
+
+/* Number of the first snapshot of a row that does not ask the base; the others follow, modulo their number. Chunks that ask the
+ * base take no turn, or snapshots whose turn is always theirs would never teach. */
 static int first_teacher(const struct teachers *t, int batch, int at)
 {
-    return (int)(slot(batch, at) % t->count);
+    int64_t turn = slot(batch, at);
+    if (t->base.end > 0)
+        turn -= turn / t->base_turns + 1;
+    return (int)(turn % t->count);
 }
 
 static bool row_has_teacher(const struct teachers *t, int batch, int at, int teacher)
 {
-    return (teacher - first_teacher(t, batch, at) + t->count) % t->count < t->per_row;
+    return !row_asks_base(t, batch, at) &&
+           (teacher - first_teacher(t, batch, at) + t->count) % t->count < t->per_row;
 }
 
-/* `teacher`: its number, or BASE. */
-enum { BASE = -1 };
-static void teach(struct teachers *t, int member, int teacher, int n, const int *rows, int heads)
-{
-    if (teacher == BASE)
-        teach_features(t, member, n, rows);
-    else
-        teach_logits(t, member, &t->each[teacher], n, rows, heads);
-}
+enum { BASE = -1 }; /* as number of a teacher */
 
 void teachers_forward(struct teachers *t, int member, int batch, int at, int n, const float *x,
                       bool taps)
@@ -270,12 +268,12 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
             memcpy(t->views[member] + gathered * image, x + i * image, image * sizeof *x);
             rows[gathered++] = at + i;
             if (gathered == CHUNK) {
-                teach(t, member, k, gathered, rows, heads);
+                teach(t, member, k == BASE ? &t->base : &t->each[k], gathered, rows, heads);
                 gathered = 0;
             }
         }
         if (gathered)
-            teach(t, member, k, gathered, rows, heads);
+            teach(t, member, k == BASE ? &t->base : &t->each[k], gathered, rows, heads);
     }
 }
 
@@ -289,21 +287,23 @@ int teachers_classes(const struct teachers *t)
     return t->classes;
 }
 
-int teachers_per_row(const struct teachers *t)
+int teachers_per_row(const struct teachers *t, int batch, int at)
 {
-    return t->per_row;
+    return row_asks_base(t, batch, at) ? 1 : t->per_row;
 }
 
 void teachers_of_row(const struct teachers *t, int batch, int at, int which, int *first, int *end)
 {
-    const struct teacher *teacher = &t->each[(first_teacher(t, batch, at) + which) % t->count];
+    const struct teacher *teacher = &t->base;
+    if (!row_asks_base(t, batch, at))
+        teacher = &t->each[(first_teacher(t, batch, at) + which) % t->count];
     *first = teacher->first;
     *end = teacher->end;
 }
 
-float teachers_weight(const struct teachers *t)
+float teachers_weight(const struct teachers *t, int batch, int at)
 {
-    return (float)t->count / (float)t->per_row;
+    return row_asks_base(t, batch, at) ? 1 : (float)t->count / (float)t->per_row;
 }
 
 const float *teachers_features(const struct teachers *t, int batch, int at)

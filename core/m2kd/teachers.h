@@ -5,10 +5,11 @@
  * TEACHERS_LAST: the newest snapshot teaches all old classes (the control).
  * Teachers see the very views the student is trained on, fresh ones in every epoch. With many teachers that costs
  * more than the training itself, so each view may be shown to only a few of them, `per_image`, in turn:
- * image r of batch b goes to teachers b + r / 16, b + r / 16 + 1, ... (modulo their number). Weighted by the inverse of
+ * the views of a batch go to them in chunks of 16, and the next batch begins with the next of them. Weighted by the inverse of
  * that share, the distillation loss is the same in expectation, and a step's cost hardly depends on how many came before.
  * The base, the model that is built on, teaches its features; with `per_image` those of one chunk of views in four (fewer where a
- * batch is smaller than four), which weigh four times as much.
+ * batch is smaller than four), which weigh four times as much. It is there for these views anyway and, unlike its snapshot, whole:
+ * so of all old classes its logits teach them, with the weight of one, and no snapshot. Where it sees every view it teaches no logits.
  */
 #ifndef ACCRETED_CORE_M2KD_TEACHERS_H
 #define ACCRETED_CORE_M2KD_TEACHERS_H
@@ -27,7 +28,7 @@ struct teachers_options {
     enum conv_precision precision; /* of their convolutions; the error of bf16 is less than that of a snapshot in 6 bits */
     const struct resnet *student; /* whom they teach; not used after teachers_new */
     int old_classes; /* the first so many of its outputs, which are theirs to teach */
-    const struct model *base; /* teaches its features; NULL: none does. Not used after teachers_new */
+    const struct model *base; /* of the old classes; NULL: none. Not used after teachers_new */
     int member_count, batch_max;
     enum conv_isa isa;
     const atomic_int *command; /* borrowed; may be NULL */
@@ -51,12 +52,12 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
 const float *teachers_logits(const struct teachers *t, int head, int at);
 int teachers_classes(const struct teachers *t);
 
-/* Whom row `at` of batch `batch` was shown to: teachers_per_row of them, number `which` of which taught the classes
+/* Whose logits row `at` of batch `batch` has: of teachers_per_row teachers, number `which` of which taught the classes
  * [*first, *end). Within these a softmax is taken. */
-int teachers_per_row(const struct teachers *t);
+int teachers_per_row(const struct teachers *t, int batch, int at);
 void teachers_of_row(const struct teachers *t, int batch, int at, int which, int *first, int *end);
-/* The number of teachers over those a row is shown to: the weight that keeps the loss unbiased. */
-float teachers_weight(const struct teachers *t);
+/* The number of snapshots over those the row is shown to, or 1 of the base: the weight that keeps the loss unbiased. */
+float teachers_weight(const struct teachers *t, int batch, int at);
 
 /* The base's features of row `at` of batch `batch`, not normalised; NULL if it was not shown to the base. The weight that keeps
  * their loss unbiased. */

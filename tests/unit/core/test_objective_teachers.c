@@ -31,7 +31,7 @@ struct bench {
     char dir[64], path[STEPS][96];
     float images[N][IMAGE];
     float taught[STEPS][HEADS][N][OLD]; /* what each snapshot says, its own outputs of them */
-    float base[N][FEATURES];
+    float base[N][FEATURES], base_taught[HEADS][N][OLD];
     struct model *base_model;
     struct resnet *net; /* the student's */
     struct gang *gang;
@@ -108,7 +108,7 @@ static int setup(void **state)
     for (int s = 0; s < STEPS; s++)
         make_snapshot(b, s);
     b->base_model = make_model(STEPS, 9);
-    ask(b->base_model, b, NULL, b->base);
+    ask(b->base_model, b, b->base_taught, b->base);
     assert_int_equal(resnet_new(&b->net, &spec, conv_isa_best()), 0);
     assert_int_equal(gang_new(&b->gang, 1, 0), 0);
     assert_int_equal(train_new(&b->train, b->net, b->gang, N, NULL), 0);
@@ -175,15 +175,19 @@ static double plain_kd(const struct bench *b, const double *z, const float *teac
     return sum;
 }
 
-/* KD summed over teachers, of which image i meets per_image from number BATCH + i / CHUNK on. */
+/* KD summed over teachers. Where image i meets but per_image of them, those begin with the next number in each chunk that is not
+ * the base's, whose images have its logits instead. */
 static double plain_teachers(const struct bench *b, const double *z, int head, int i)
 {
     double sum = 0;
     int met = b->per_image ? b->per_image : STEPS;
+    int slot = BATCH + i / CHUNK, turn = b->per_image ? slot / TURNS : slot;
+    if (b->per_image && slot % TURNS == 0)
+        return plain_kd(b, z, b->base_taught[head][i], 0, OLD);
     if (b->options.teachers == TEACHERS_LAST)
         return plain_kd(b, z, b->taught[STEPS - 1][head][i], 0, OLD);
     for (int k = 0; k < met; k++) {
-        int s = (BATCH + i / CHUNK + k) % STEPS;
+        int s = (turn + k) % STEPS;
         sum += plain_kd(b, z, b->taught[s][head][i], s > 0 ? step_end[s - 1] : 0, step_end[s]);
     }
     return sum * STEPS / met;

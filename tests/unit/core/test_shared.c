@@ -223,45 +223,62 @@ static void test_teachers_logits(void **state)
     drop_chain(s);
 }
 
-/* Chunks of rows meet the snapshots in turn, and one in four the base; weighted as teachers.h says, all count the same as if
- * every row met all. */
+enum { BATCHES = 4 * CHAIN * 2, CHUNKS = 4, ROWS = CHUNKS * 16 };
+
+static struct teachers_options options_of(const struct step *s, int count)
+{
+    return (struct teachers_options){.student = s[count - 1].m->net, .old_classes = count * TWO_OF_A_STEP,
+                                     .per_image = 1, .base = s[count - 1].m, .member_count = 1,
+                                     .precision = CONV_FP32, .batch_max = ROWS,
+                                     .isa = CONV_ISA_BASELINE};
+}
+
+/* Chunks of rows meet the snapshots in turn, and one in four the base for all of them; weighted as teachers.h says, all groups of
+ * classes count the same as if every row met all. */
+static void check_turns(const struct step *s, const char *const *paths, int count)
+{
+    const struct teachers_options options = options_of(s, count);
+    struct teachers *t;
+    double met[CHAIN] = {0}, base = 0;
+    assert_int_equal(teachers_new(&t, paths, count, &options), 0);
+    for (int b = 0; b < BATCHES; b++)
+        for (int i = 0; i < ROWS; i += 16) {
+            int first, end;
+            base += teachers_features(t, b, i) ? teachers_features_weight(t) : 0;
+            teachers_of_row(t, b, i, 0, &first, &end);
+            assert_int_equal(teachers_per_row(t, b, i), 1);
+            assert_int_equal(end - first, TWO_OF_A_STEP * (teachers_features(t, b, i) ? count : 1));
+            for (int c = first; c < end; c += TWO_OF_A_STEP)
+                met[c / TWO_OF_A_STEP] += teachers_weight(t, b, i);
+        }
+    assert_true(base == BATCHES * CHUNKS);
+    for (int i = 0; i < count; i++)
+        assert_true(fabs(met[i] - BATCHES * CHUNKS) < 1e-3);
+    teachers_free(t);
+}
+
 static void test_base_takes_its_turn(void **state)
 {
     (void)state;
-    enum { BATCHES = 4 * CHAIN * 2, CHUNKS = 4, ROWS = CHUNKS * 16 };
     struct step s[CHAIN];
     struct teachers *t;
     const char *paths[CHAIN];
-    double met[CHAIN] = {0}, base = 0;
     static float x[ROWS * PIXELS];
     make_chain(s, 0.25f, 6);
     for (int i = 0; i < CHAIN; i++)
         paths[i] = s[i].path;
     for (int i = 0; i < ROWS * PIXELS; i++)
         x[i] = (float)(i % 97) / 97 - 0.5f;
-    struct teachers_options options = {.student = s[CHAIN - 1].m->net,
-                                       .old_classes = CHAIN * TWO_OF_A_STEP,
-                                       .per_image = 1, .base = s[CHAIN - 1].m, .member_count = 1,
-                                       .precision = CONV_FP32, .batch_max = ROWS,
-                                       .isa = CONV_ISA_BASELINE};
-    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
-    for (int b = 0; b < BATCHES; b++)
-        for (int i = 0; i < ROWS; i += 16) {
-            int first, end;
-            base += teachers_features(t, b, i) ? teachers_features_weight(t) : 0;
-            teachers_of_row(t, b, i, 0, &first, &end);
-            assert_int_equal(end - first, TWO_OF_A_STEP);
-            met[first / TWO_OF_A_STEP] += teachers_weight(t);
-        }
-    assert_true(base == BATCHES * CHUNKS);
-    for (int i = 0; i < CHAIN; i++)
-        assert_true(fabs(met[i] - BATCHES * CHUNKS) < 1e-3);
+    for (int count = 1; count <= CHAIN; count++)
+        check_turns(s, paths, count);
 
+    struct teachers_options options = options_of(s, CHAIN);
     float features[64];
     struct frozen *f;
     struct frozen_workspace *ws;
     assert_int_equal(frozen_new(&f, s[CHAIN - 1].m), 0);
     assert_int_equal(frozen_workspace_new(&ws, f), 0);
+    assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     teachers_forward(t, 0, 3, 0, ROWS, x, true);
     assert_null(teachers_features(t, 3, 0));
     assert_non_null(teachers_features(t, 3, 16));
@@ -287,8 +304,8 @@ static void test_base_takes_its_turn(void **state)
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
     assert_non_null(teachers_features(t, 0, 0));
     assert_non_null(teachers_features(t, 0, 16));
-    assert_int_equal(teachers_per_row(t), CHAIN);
-    assert_true(teachers_weight(t) == 1 && teachers_features_weight(t) == 1);
+    assert_int_equal(teachers_per_row(t, 0, 0), CHAIN);
+    assert_true(teachers_weight(t, 0, 0) == 1 && teachers_features_weight(t) == 1);
     teachers_free(t);
     options.base = NULL;
     assert_int_equal(teachers_new(&t, paths, CHAIN, &options), 0);
@@ -336,8 +353,10 @@ static void test_teachers_fit_the_student(void **state)
         o.student = other->net;
         assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
         o = right;
-        o.base = s[0].m;
+        o.base = s[CHAIN - 1].m;
         assert_int_equal(teachers_of(paths, CHAIN, &o), 0);
+        o.base = s[0].m; /* of fewer classes */
+        assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
         o.base = other;
         assert_int_equal(teachers_of(paths, CHAIN, &o), ERR_FORMAT);
         assert_int_equal(teachers_of(swapped, 2, &right), ERR_FORMAT); /* of another step */
