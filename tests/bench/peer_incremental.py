@@ -9,6 +9,7 @@ Writes one file a seed under tests/bench/results/peer; tables.py puts them besid
 import argparse
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -118,7 +119,7 @@ def main():
     parser.add_argument("--profile", default="short", choices=[k for k, p in protocol.PROFILES.items() if "finetune" in p.rows
                                                                and p.source == "cifar100"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
