@@ -49,6 +49,7 @@ enum learner_method {
     METHOD_FROZEN,   /* control: the network of the first step stays as it is; later steps only add prototypes */
 };
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
+/* Test images from which on the scale of the scores is fitted on them. */
 enum { CALIBRATION_IMAGES = 100 };
 /* How snapshots are kept (m2kd/snapshot.h). */
 enum snapshot_store { STORE_STANDALONE, STORE_SHARED };

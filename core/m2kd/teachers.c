@@ -260,6 +260,7 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
     size_t image = image_floats(t);
     int heads = taps ? t->heads : 1;
     for (int k = BASE; k < t->count && !command_poll(t->command); k++) {
+        const struct teacher *teacher = k == BASE ? &t->base : &t->each[k];
         int rows[CHUNK], gathered = 0;
         for (int i = 0; i < n; i++) {
             if (!(k == BASE ? row_has_base(t, batch, at + i)
@@ -268,12 +269,12 @@ void teachers_forward(struct teachers *t, int member, int batch, int at, int n, 
             memcpy(t->views[member] + gathered * image, x + i * image, image * sizeof *x);
             rows[gathered++] = at + i;
             if (gathered == CHUNK) {
-                teach(t, member, k == BASE ? &t->base : &t->each[k], gathered, rows, heads);
+                teach(t, member, teacher, gathered, rows, heads);
                 gathered = 0;
             }
         }
         if (gathered)
-            teach(t, member, k == BASE ? &t->base : &t->each[k], gathered, rows, heads);
+            teach(t, member, teacher, gathered, rows, heads);
     }
 }
 
