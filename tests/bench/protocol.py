@@ -71,6 +71,8 @@ TUNING = {
     "aux off": {**M2KD, **DISCRIMINANT, "aux": False},
     "aux_weight 0.1": {**M2KD, **DISCRIMINANT, "aux_weight": 0.1},
     "lr_later 1": {**M2KD, **DISCRIMINANT, "lr_later": 1},
+    "lr 0.05": {**M2KD, **DISCRIMINANT, "lr": 0.05},
+    "weight_decay 0.0005": {**M2KD, **DISCRIMINANT, "weight_decay": 0.0005},
     "teachers last": {**M2KD, **DISCRIMINANT, "teachers": "last"},
     "softmax": {**M2KD, **DISCRIMINANT, "loss": "softmax"},
 }
@@ -105,11 +107,12 @@ def joint(profile, title, reference=""):
                                reference=reference)
 
 
-def tuning(depth):
+def tuning(depth, per_step, epochs):
     """Settings are chosen here, on images that the tables of the method never measure."""
     return dataclasses.replace(
-        SHORT, title=f"CIFAR-100, 4 steps of 5 of four times 20 classes, held-out training images, ResNet-{depth}",
-        network={"depth": depth}, rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
+        SHORT, title=f"CIFAR-100, {SHORT.classes // per_step} steps of {per_step} of four times {SHORT.classes} classes, held-out training "
+        f"images, ResNet-{depth}", per_step=per_step, network={"depth": depth},
+        training={"epochs": epochs, "batch": 128, "precision": "fastest"}, rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
         compare=tuple((row, "default") for row in TUNING if row != "default"))
 
 
@@ -119,8 +122,9 @@ PROFILES = {
     "short": SHORT,
     "ablation": dataclasses.replace(SHORT, title=SHORT.title + ", ablation", rows=ABLATION),
     "short-joint": joint(SHORT, "CIFAR-100, the first 20 classes at once"),
-    "tuning": tuning(8),
-    "tuning-32": tuning(32),  # what is best for a shallow network need not be for a deep one
+    "tuning": tuning(8, 5, 20),
+    # What is best for a shallow network and few epochs need not be for those of the full profile: its first two steps.
+    "tuning-32": tuning(32, 10, 70),
     "full-5": full(5, "iCaRL Table 1a: LwF.MC 32.6, iCaRL 61.2; CIL survey: finetune 17.59 / 4.83, LwF 30.93 / 12.60, "
                       "iCaRL 63.51 / 45.12"),
     "full": full(10, "iCaRL Table 1a: LwF.MC 44.4, iCaRL 64.1; CIL survey: finetune 26.25 / 9.09, LwF 43.56 / 23.25, "

@@ -108,6 +108,7 @@ static inline struct learner_options options(void)
     o.blocks = 1;
     o.epochs = 4;
     o.batch = 16;
+    o.lr_later = 0.5f; /* four epochs of a few batches must tell */
     o.view.pad = 1;
     o.view.flip = false;
     o.prune_keep = 0.5f;
