@@ -86,6 +86,7 @@ const DEPTHS = [8, 14, 18, 20, 32, 44, 56, 110];
 class JobForm {
     constructor() {
         this.chosen = new Set();
+        this.asked = false; // for a batch that may not be listed yet
         this.node = el("div", {});
         this.inputs = FIELDS.map(([key, title, attributes]) => [key, title,
             el("input", { id: `job-${key}`, placeholder: "default", ...attributes })]);
@@ -99,9 +100,17 @@ class JobForm {
 
     choose(names) {
         this.chosen = new Set(names);
+        this.asked = true;
         this.draw();
+    }
+
+    // Once, as soon as what was asked for is there.
+    comeForward(ready) {
+        if (!this.asked || !ready.some((b) => this.chosen.has(b.name)))
+            return;
+        this.asked = false;
         this.node.scrollIntoView({ block: "center" });
-        this.node.querySelector("button")?.focus();
+        this.node.querySelector("button").focus();
     }
 
     tick(batch) {
@@ -122,6 +131,7 @@ class JobForm {
             el("div", { class: "fields" }, this.inputs.map(field),
                 state.models.length ? null : field(["depth", "Network", this.depth])),
             el("div", { class: "actions" }, actionButton("Start", () => this.start(), { class: "primary", "data-key": "start" })));
+        this.comeForward(ready);
     }
 
     body() {

@@ -18,6 +18,7 @@ def add_classes(browser, folder, batch):
 
 def start_job(browser, epochs, depth=None):
     browser.click("Learn it now …", "#view-work")
+    wait_for(lambda: browser.script("return document.activeElement.dataset.key") == "start", what="the form, once the batch is listed")
     browser.css("#job-epochs").send_keys(str(epochs))
     if depth:
         browser.script("document.getElementById('job-depth').value = arguments[0]", str(depth))
