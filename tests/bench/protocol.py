@@ -70,6 +70,7 @@ TUNING = {
     "features 30": {**M2KD, **DISCRIMINANT, "feature_weight": 30},
     "aux off": {**M2KD, **DISCRIMINANT, "aux": False},
     "aux_weight 0.1": {**M2KD, **DISCRIMINANT, "aux_weight": 0.1},
+    "lr_later 0.5": {**M2KD, **DISCRIMINANT, "lr_later": 0.5},
     "lr_later 1": {**M2KD, **DISCRIMINANT, "lr_later": 1},
     "lr 0.05": {**M2KD, **DISCRIMINANT, "lr": 0.05},
     "weight_decay 0.0005": {**M2KD, **DISCRIMINANT, "weight_decay": 0.0005},
@@ -112,7 +113,7 @@ def tuning(depth, per_step, epochs):
     return dataclasses.replace(
         SHORT, title=f"CIFAR-100, {SHORT.classes // per_step} steps of {per_step} of four times {SHORT.classes} classes, held-out training "
         f"images, ResNet-{depth}", per_step=per_step, network={"depth": depth},
-        training={"epochs": epochs, "batch": 128, "precision": "fastest"}, rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
+        training={**SHORT.training, "epochs": epochs, "precision": "fastest"}, rows=TUNING, seeds=(1, 2, 3, 4), tuning=True,
         compare=tuple((row, "default") for row in TUNING if row != "default"))
 
 
