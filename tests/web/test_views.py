@@ -3,7 +3,7 @@
 import pytest
 
 import images
-from conftest import NARROW, WIDE, learn_steps
+from conftest import NARROW, WIDE, learn_steps, wait_for
 
 VIEWS = ["now", "accuracy", "store", "work", "try"]
 
@@ -58,7 +58,7 @@ def test_a_table_behind_every_chart(browser, trained):
         assert len(behind) == canvases
         for details in behind:
             details.find_element("css selector", "summary").click()
-            assert len(details.find_elements("css selector", "tbody tr")) > 0
+            wait_for(lambda d=details: d.find_elements("css selector", "tbody tr"), what=f"rows behind a chart of {view}")
     browser.view("accuracy")
     rows = browser.text("#view-accuracy .behind tbody tr").splitlines()
     assert any(row.split("\t")[:2] == ["3", "6"] for row in rows), rows
