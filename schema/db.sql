@@ -189,7 +189,7 @@ CREATE TABLE versions (
     CHECK (dense_kept IN (0, 1)), from_snapshot INTEGER NOT NULL DEFAULT 0
     CHECK (from_snapshot IN (0, 1)), parent_from_snapshot INTEGER NOT NULL DEFAULT 0
     CHECK (parent_from_snapshot IN (0, 1)), discarded_ms INTEGER
-    CHECK (discarded_ms IS NULL OR active = 0), gate TEXT, refines INTEGER REFERENCES versions (version) CHECK (refines < version),
+    CHECK (discarded_ms IS NULL OR active = 0), gate TEXT, refines INTEGER REFERENCES versions (version) CHECK (refines < version), experts INTEGER NOT NULL DEFAULT 0 CHECK (experts >= 0),
     CHECK ((parent IS NULL) = (step = 1)),
     CHECK (parent < version)
 ) STRICT;

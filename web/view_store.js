@@ -21,6 +21,7 @@ function versionTable() {
         { title: "Pruned away", kind: "number", cell: ({ snapshot }) => (snapshot ? percent(snapshot.sparsity) : "") },
         { title: "By pruning", kind: "number",
             cell: ({ snapshot }) => (snapshot ? `${signed(negated(snapshot.accuracy_lost))} points` : "") },
+        { title: "Networks", kind: "number", cell: ({ model }) => model.experts + 1 },
         { title: "Made", cell: ({ model }) => clock(model.created) },
         { title: "", kind: "buttons", cell: ({ model }) => buttons(model) },
     ] });
@@ -76,7 +77,7 @@ function headline(snapshots) {
 export function mountStore(view) {
     const head = el("div", {}), keep = el("div", {}), table = versionTable(), plot = growthPlot();
     const plotCard = card("Growth", { wide: true }, plot.node);
-    view.append(card("Snapshots", { wide: true, note: "A pruned copy of each version: later steps learn from these instead of old images." }, head),
+    view.append(card("Snapshots", { wide: true, note: "A pruned copy of each version: later steps learn from these instead of old images, and ask the first of them in predictions." }, head),
         card("Versions", { wide: true }, table.node), plotCard, card("What is kept", { wide: true }, keep));
     watch(view, ["snapshots"], () => {
         swap(head, headline(state.snapshots));

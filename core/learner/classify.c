@@ -12,9 +12,6 @@
 #include "core/m2kd/prototypes.h"
 #include "core/nn/linear.h"
 
-/* Strength with which carried prototypes stay put, in images (prototypes_fit_map). */
-#define PROTOTYPE_RIDGE 0.75
-
 enum { SCORE_BLOCK = 256 }; /* images scored between two looks at the command word */
 
 /* *features = those of the training images by m, new, owned by the caller; scores: as
@@ -23,7 +20,7 @@ static int features_of(struct learner *l, struct model *m, float *scores, float 
 {
     const struct dataset *d = l->job->train;
     struct frozen *f = NULL;
-    float *made = malloc((size_t)d->count * m->net->feature_count * sizeof *made);
+    float *made = malloc((size_t)d->count * (size_t)model_width(m) * sizeof *made);
     int err = made ? frozen_new(&f, m) : ERR_NOMEM;
     if (!err)
         err = evaluate_features(f, d, l->gang, l->job->command, made, scores);
@@ -32,28 +29,6 @@ static int features_of(struct learner *l, struct model *m, float *scores, float 
         *features = made;
     else
         free(made);
-    return err;
-}
-
-/* Old prototypes and their covariance carried from the base's feature space into m's, on the
- * current images, which are `old` in the one and `features` in the other. */
-static int carry_over(struct learner *l, const float *old, const float *features, struct model *m)
-{
-    const struct dataset *d = l->job->train;
-    int width = m->net->feature_count;
-    float *map = malloc((size_t)width * width * sizeof *map);
-    int err = map ? prototypes_fit_map(d->count, width, old, features, PROTOTYPE_RIDGE,
-                                       l->job->command, map)
-                  : ERR_NOMEM;
-    if (err)
-        goto out;
-    model_copy_statistics(m, l->base);
-    err = prototypes_carry(l->old_classes, width, map, m->prototypes);
-    if (!err)
-        err = prototypes_carry_covariance(d->count, width, old, features, map, l->job->command,
-                                          m->covariance);
-out:
-    free(map);
     return err;
 }
 
@@ -70,12 +45,12 @@ static float *scores_new(const struct learner *l)
     return malloc((size_t)l->job->train->count * (size_t)l->job->classes * sizeof(float));
 }
 
-/* The scores (count, classes) of a classifier of means, which are linear in the unit features:
+/* The scores (count, classes) of a classifier of means, which are linear in the features:
  * those of frozen_scores without another pass over the images. */
 static int score_features(struct learner *l, const struct model *m, const float *features,
                           float *scores)
 {
-    int n = l->job->train->count, classes = l->job->classes, width = m->net->feature_count;
+    int n = l->job->train->count, classes = l->job->classes, width = model_width(m);
     float *rows = malloc((size_t)classes * (size_t)width * sizeof *rows);
     float *bias = malloc((size_t)classes * sizeof *bias);
     int err = rows && bias ? model_classifier_rows(m, rows, bias) : ERR_NOMEM;
@@ -132,7 +107,7 @@ static int take_in(struct learner *l, const float *features, struct model *m, in
                    double weight, float *apart, float *scratch)
 {
     const struct dataset *d = l->job->train;
-    int width = m->net->feature_count, fresh = fresh_images(l);
+    int width = model_width(m), fresh = fresh_images(l);
     float *p = m->prototypes + (size_t)c * (size_t)width;
     memcpy(apart, p, (size_t)width * sizeof *apart);
     prototypes_mean(fresh, width, features, d->labels, c, c + 1, m->prototypes);
@@ -156,7 +131,7 @@ static int take_in(struct learner *l, const float *features, struct model *m, in
 static int add_known(struct learner *l, const float *features, struct model *m, float *scratch)
 {
     int classes = l->job->classes, err = 0;
-    float *apart = malloc((size_t)m->net->feature_count * sizeof *apart);
+    float *apart = malloc((size_t)model_width(m) * sizeof *apart);
     if (!apart)
         return ERR_NOMEM;
     for (int c = 0; c < l->old_classes && !err; c++) {
@@ -183,7 +158,7 @@ static float renewed(const struct learner *l, const struct model *m)
 static int fit_means(struct learner *l, const float *features, int at, int count, int first,
                      int end, struct model *m)
 {
-    int width = m->net->feature_count, err = 0;
+    int width = model_width(m), err = 0;
     for (int c = first; c < end && !err; c++) {
         err = learner_commanded(l);
         prototypes_mean(count, width, features + (size_t)at * (size_t)width,
@@ -192,20 +167,32 @@ static int fit_means(struct learner *l, const float *features, int at, int count
     return err;
 }
 
+/* Means of old classes that there are kept images of: these say more than what was carried. What the experts see needs no carrying,
+ * and is of all images there were. */
+static int fit_exemplar_means(struct learner *l, const float *features, struct model *m)
+{
+    size_t width = (size_t)model_width(m), own = (size_t)m->net->feature_count;
+    int err = fit_means(l, features, fresh_images(l), l->job->exemplars, 0, l->old_classes, m);
+    for (size_t c = 0; width > own && c < (size_t)l->old_classes; c++)
+        memcpy(m->prototypes + c * width,
+               l->origin->prototypes + c * (size_t)model_width(l->origin),
+               (width - own) * sizeof *m->prototypes);
+    return err;
+}
+
 /* Takes the new images into prototypes, covariance and counts. */
 static int add_statistics(struct learner *l, const float *features, struct model *m)
 {
     const struct dataset *d = l->job->train;
-    int width = m->net->feature_count, classes = l->job->classes, fresh = fresh_images(l), err = 0;
+    int width = model_width(m), classes = l->job->classes, fresh = fresh_images(l), err = 0;
     float share = (float)(classes - l->old_classes) / (float)classes;
     float kept = 1 - renewed(l, m);
     size_t count = COVARIANCE_FLOATS(width);
     float *added = malloc(count * sizeof *added);
     if (!added)
         return ERR_NOMEM;
-    /* What there are images of says more than what was carried; where the features are the same, nothing was. */
-    if (!l->refines)
-        err = fit_means(l, features, fresh, l->job->exemplars, 0, l->old_classes, m);
+    if (!l->refines) /* else the features are the same, and nothing was carried */
+        err = fit_exemplar_means(l, features, m);
     if (!err)
         err = fit_means(l, features, 0, fresh, l->old_classes, classes, m);
     if (!err)
@@ -236,7 +223,7 @@ static int pick_exemplars(struct learner *l, const float *features)
         int *to = l->kept + l->kept_count, count = 0, err = 0;
         if (count_fresh(l, c) > 0)
             err = exemplars_pick(l->options->exemplars_select, d->count,
-                                 l->model->net->feature_count, features, d->labels, c, each,
+                                 model_width(l->model), features, d->labels, c, each,
                                  l->options->seed, l->job->command, to, &count);
         else
             for (int i = fresh; i < d->count && count < each; i++)
@@ -249,7 +236,7 @@ static int pick_exemplars(struct learner *l, const float *features)
     return 0;
 }
 
-/* One of the models; `old` as carry_over, or NULL: there is nothing to carry. */
+/* One of the models; `old` as learner_carry_over, or NULL: there is nothing to carry. */
 static int finish_classifier(struct learner *l, const float *old, struct model *m)
 {
     bool head = l->options->classifier == CLASSIFIER_HEAD;
@@ -263,7 +250,7 @@ static int finish_classifier(struct learner *l, const float *old, struct model *
         err = fit_scale(l, scores, m);
     free(scores);
     if (!err && old)
-        err = carry_over(l, old, features, m);
+        err = learner_carry_over(l, old, m, &features);
     if (!err)
         err = add_statistics(l, features, m);
     if (!err && m == l->model)
@@ -277,7 +264,7 @@ static int finish_classifier(struct learner *l, const float *old, struct model *
 int learner_finish_classifiers(struct learner *l)
 {
     float *old = NULL;
-    int err = l->base && !l->refines ? features_of(l, l->base, NULL, &old) : 0;
+    int err = l->origin ? features_of(l, l->origin, NULL, &old) : 0;
     if (!err)
         err = finish_classifier(l, old, l->model);
     if (!err)

@@ -6,7 +6,6 @@
 
 #include "core/command.h"
 #include "core/err.h"
-#include "core/m2kd/prototypes.h"
 
 enum { CHUNK = 16 }; /* images classified at a time by one member */
 
@@ -16,7 +15,7 @@ struct evaluation_run {
     const struct dataset *data;
     struct gang *gang;
     const atomic_int *command;
-    float *features; /* (count, feature_count), or NULL */
+    float *features; /* (count, model_width), or NULL */
     float *scores;   /* (count, classes), or NULL */
     int *predicted;  /* (count), or NULL */
     int stride;      /* with `predicted`: every so many images' scores go to `sample` */
@@ -37,12 +36,11 @@ static int argmax(int n, const float *z)
 static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, int at, int n,
                       const float *x, float *rows)
 {
-    const struct resnet *net = frozen_model(run->frozen)->net;
-    int classes = net->spec.classes;
-    float *features = run->features ? run->features + (size_t)at * net->feature_count : NULL;
+    const struct model *m = frozen_model(run->frozen);
+    int classes = m->net->spec.classes;
+    float *features = run->features ? run->features + (size_t)at * model_width(m) : NULL;
     if (features && !run->scores) {
-        frozen_forward(run->frozen, ws, n, x, &(struct frozen_output){.features = features});
-        prototypes_normalise(n, net->feature_count, features);
+        frozen_features(run->frozen, ws, n, x, features);
         return;
     }
     if (run->scores)

@@ -21,7 +21,7 @@ struct evaluation {
     int *labels;         /* owned; (sampled) */
 };
 
-/* Features (data->count, feature_count of the net), each row of unit length, of the images
+/* Features (data->count, model_width), a unit vector of each expert and of the network, of the images
  * themselves (no random views), and from the same pass the raw scores (data->count, classes) of the
  * model's classifier, unless `scores` is NULL.
  * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's), ERR_CANCELLED (`command`,

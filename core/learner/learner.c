@@ -115,7 +115,7 @@ static struct resnet_spec job_spec(const struct learner_job *job)
     return spec;
 }
 
-static void retire_like(struct model *m, const struct model *known)
+void learner_retire_like(struct model *m, const struct model *known)
 {
     for (int c = 0; c < m->net->spec.classes; c++)
         if (known->retired[c])
@@ -137,7 +137,7 @@ static int prepare_base(struct learner *l)
         return err;
     if (!model_continues(l->base, job->base, 0))
         return ERR_FORMAT;
-    retire_like(l->base, job->base);
+    learner_retire_like(l->base, job->base);
     return 0;
 }
 
@@ -209,12 +209,12 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[512];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %d %a %a %a %a %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %d %llu | "
+        "%d %d %d %d %d %d %d %d %a %a %a %a %d %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %a %d %d %d %llu | "
         "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image,
         (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux, o->lambda,
         o->feature_weight, o->aux_weight, o->temperature, o->head_reserve,
-        o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
+        o->experts, o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
         o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,
         (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->prune_keep,
         o->prune_epochs, o->prune_bits, (int)o->store, (unsigned long long)o->seed, job->classes, job->exemplars,
@@ -308,6 +308,8 @@ static int prepare(struct learner *l)
     int err = gang_new(&l->gang, l->options->gang, l->options->nice_level);
     if (!err)
         err = prepare_base(l);
+    if (!err)
+        err = learner_prepare_origin(l);
     if (err || l->refines)
         return err;
     err = prepare_model(l);
@@ -429,8 +431,8 @@ static int load_twin(struct learner *l)
         return ERR_FORMAT;
     for (size_t i = 0; i < l->base->net->params.count; i++)
         l->mask[i] = l->mask[i] == MASK_OWNED ? MASK_KEPT : MASK_PRUNED;
-    retire_like(l->pruned, l->base);
-    return 0;
+    learner_retire_like(l->pruned, l->base);
+    return learner_load_experts(l, l->pruned);
 }
 
 /* Base and snapshot keep their weights to the bit; their statistics take in the new images. */
@@ -441,9 +443,7 @@ static int refine(struct learner *l)
         err = load_twin(l);
     if (!err)
         err = learner_finish_classifiers(l);
-    if (!err)
-        snapshot_round_prototypes(l->pruned);
-    return err;
+    return err ? err : snapshot_round_statistics(l->pruned);
 }
 
 /* ---- evaluate, publish ---- */
@@ -526,6 +526,7 @@ static void learner_release(struct learner *l)
     model_release(l->model);
     model_release(l->pruned);
     model_release(l->base);
+    model_release(l->origin);
     free(l->owned);
     gang_free(l->gang);
     free(l->velocity);

@@ -71,6 +71,9 @@ struct learner_options {
     /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them
      * instead of sums, and outputs of classes not seen yet have target 0 (LwF.MC). No more than the classes once these are more. */
     int head_reserve;
+    /* Snapshots of the first so many steps are experts of a classifier of means (m2kd/experts.h); each costs a prediction one network
+     * more. No more than MODEL_MAX_WIDTH has room for; none with the head as classifier, or where the network stays as it is. */
+    int experts;
     int exemplars_total;    /* images kept after the job, the same number of each class; 0 = none */
     enum exemplars_select exemplars_select;
     /* With exemplars, the softmax form and the head as classifier: the main head's new rows are scaled to the mean length of the
@@ -130,8 +133,8 @@ struct learner_job {
                                     decide how sure the model is of its answers (score_scale), and nothing else of it */
     int classes;                 /* after this increment; those of the base: it is refined, which has no use but for classifiers
                                     of means (ERR_INVALID with the head) */
-    struct model *base;          /* the active model; NULL for the first step */
-    const char *const *snapshot_paths; /* one an earlier step, oldest first; base->step_count of them */
+    struct model *base;          /* the active model, its experts loaded; NULL for the first step */
+    const char *const *snapshot_paths; /* one an earlier step, oldest first, in one folder; base->step_count of them */
     const char *checkpoint_path, *model_path, *snapshot_path;
     atomic_int *command;         /* enum learner_command; polled between layers, images, rows */
     /* Called on the learner's thread; must not block long. */

@@ -1,5 +1,5 @@
 /*
- * learner_state.h - private to learner.c, fit.c and classify.c: an increment in progress.
+ * learner_state.h - private to learner.c, origin.c, fit.c and classify.c: an increment in progress.
  */
 #ifndef ACCRETED_CORE_LEARNER_LEARNER_STATE_H
 #define ACCRETED_CORE_LEARNER_LEARNER_STATE_H
@@ -14,6 +14,8 @@ struct learner {
     enum conv_isa isa;
     struct gang *gang;
     struct model *base;        /* what is built on: the job's; with shared snapshots the last one. NULL for the first step */
+    struct model *origin;      /* whose statistics of old classes are carried over: the last snapshot, which may become an expert, or
+                                  without experts the base. NULL for the first step */
     uint8_t *owned;            /* (params.count) by mask.h: weights of earlier steps, which stay as they are; NULL: none */
     struct model *model;       /* what is being learned: first the dense model, then ... */
     struct model *pruned;      /* ... its pruned copy */
@@ -57,6 +59,16 @@ int learner_save_checkpoint(struct learner *l, float *params);
  * final, and which have the base's where no class is new; of the dense model, the images to keep. They
  * and the base go over the images once each. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
 int learner_finish_classifiers(struct learner *l);
+/* l->origin, its experts loaded; NULL, where nothing is carried over. Blocks on the disk. Errors: those of snapshot_load, ERR_FORMAT. */
+int learner_prepare_origin(struct learner *l);
+/* As experts_load. */
+int learner_load_experts(const struct learner *l, struct model *m);
+/* Retires of m what is retired of `known`. */
+void learner_retire_like(struct model *m, const struct model *known);
+/* Gives m, whose parameters are final, its experts, and the statistics of old classes. `old`: features of the training images by
+ * the origin, (count, model_width); *features: those of m's network (count, feature_count), which are replaced by those m has from
+ * now on, (count, model_width). Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
+int learner_carry_over(struct learner *l, const float *old, struct model *m, float **features);
 /* Whether there are test images enough for the scores' scale; else it is that of the training images. */
 static inline bool learner_scales_on_test(const struct learner *l)
 {

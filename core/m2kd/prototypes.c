@@ -69,79 +69,76 @@ static void widen(size_t count, const float *from, double scale, double *to)
         to[i] = scale * from[i];
 }
 
-/* gram += O'O and cross += N'O, both (F,F), over the rows, widened to double a block at a time.
+/* gram (from, from) += O'O and cross (to, from) += N'O over the rows, widened to double a block at a time.
  * cross is the transpose of O'N: row major here is the column major that LAPACK expects. */
-static int accumulate(int n, int feature_count, const float *old_features,
+static int accumulate(int n, int from, int to, const float *old_features,
                       const float *new_features, const atomic_int *command, double *wide,
                       double *gram, double *cross)
 {
-    size_t width = (size_t)feature_count;
-    double *wide_old = wide, *wide_new = wide + FIT_BLOCK * width;
-    for (int from = 0; from < n; from += FIT_BLOCK) {
-        int rows = n - from < FIT_BLOCK ? n - from : FIT_BLOCK, err = command_poll(command);
-        size_t at = (size_t)from * width, count = (size_t)rows * width;
+    double *wide_old = wide, *wide_new = wide + FIT_BLOCK * (size_t)from;
+    for (int at = 0; at < n; at += FIT_BLOCK) {
+        int rows = n - at < FIT_BLOCK ? n - at : FIT_BLOCK, err = command_poll(command);
         if (err)
             return err;
-        widen(count, old_features + at, 1, wide_old);
-        widen(count, new_features + at, 1, wide_new);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count, rows,
-                    1.0, wide_old, feature_count, wide_old, feature_count, 1.0, gram,
-                    feature_count);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count, rows,
-                    1.0, wide_new, feature_count, wide_old, feature_count, 1.0, cross,
-                    feature_count);
+        widen((size_t)rows * (size_t)from, old_features + (size_t)at * (size_t)from, 1, wide_old);
+        widen((size_t)rows * (size_t)to, new_features + (size_t)at * (size_t)to, 1, wide_new);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, from, from, rows, 1.0, wide_old, from,
+                    wide_old, from, 1.0, gram, from);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, to, from, rows, 1.0, wide_new, to,
+                    wide_old, from, 1.0, cross, from);
     }
     return 0;
 }
 
-static void identity(int feature_count, float *map)
+/* What the map is without any data: it takes the last `to` features as they are. */
+static void stay_put(int from, int to, float *map)
 {
-    size_t width = (size_t)feature_count;
-    memset(map, 0, width * width * sizeof *map);
+    size_t width = (size_t)to, above = (size_t)(from - to) * width;
+    memset(map, 0, (size_t)from * width * sizeof *map);
     for (size_t f = 0; f < width; f++)
-        map[f * width + f] = 1.0f;
+        map[above + f * width + f] = 1.0f;
 }
 
 /* Solves gram * M = cross' and writes M, row major, if all of it is finite. */
-static int solve(int feature_count, double *gram, double *cross, float *map)
+static int solve(int from, int to, double *gram, double *cross, float *map)
 {
-    size_t width = (size_t)feature_count;
+    size_t count = (size_t)from * (size_t)to;
     int info;
-    dposv_("L", &feature_count, &feature_count, gram, &feature_count, cross, &feature_count, &info);
+    dposv_("L", &from, &to, gram, &from, cross, &from, &info);
     if (info != 0)
         return ERR_NUMERIC;
-    for (size_t i = 0; i < width * width; i++)
+    for (size_t i = 0; i < count; i++)
         if (!isfinite(cross[i]))
             return ERR_NUMERIC;
-    for (size_t r = 0; r < width; r++)
-        for (size_t c = 0; c < width; c++)
-            map[r * width + c] = (float)cross[c * width + r];
+    for (size_t r = 0; r < (size_t)from; r++)
+        for (size_t c = 0; c < (size_t)to; c++)
+            map[r * (size_t)to + c] = (float)cross[c * (size_t)from + r];
     return 0;
 }
 
-int prototypes_fit_map(int n, int feature_count, const float *old_features,
+int prototypes_fit_map(int n, int from, int to, const float *old_features,
                        const float *new_features, double ridge, const atomic_int *command,
                        float *map)
 {
     if (n == 0) {
-        identity(feature_count, map);
+        stay_put(from, to, map);
         return 0;
     }
-    size_t width = (size_t)feature_count;
+    size_t width = (size_t)from, narrow = (size_t)to;
     double *gram = calloc(width * width, sizeof *gram);
-    double *cross = calloc(width * width, sizeof *cross);
-    double *wide = malloc(2 * FIT_BLOCK * width * sizeof *wide);
+    double *cross = calloc(narrow * width, sizeof *cross);
+    double *wide = malloc(FIT_BLOCK * (width + narrow) * sizeof *wide);
     int err = ERR_NOMEM;
     if (!gram || !cross || !wide)
         goto out;
-    err = accumulate(n, feature_count, old_features, new_features, command, wide, gram, cross);
+    err = accumulate(n, from, to, old_features, new_features, command, wide, gram, cross);
     if (err)
         goto out;
-    for (size_t f = 0; f < width; f++) {
+    for (size_t f = 0; f < width; f++)
         gram[f * width + f] += ridge;
-        cross[f * width + f] += ridge;
-    }
-    err = solve(feature_count, gram, cross, map);
+    for (size_t f = 0; f < narrow; f++)
+        cross[f * width + (width - narrow) + f] += ridge;
+    err = solve(from, to, gram, cross, map);
 out:
     free(gram);
     free(cross);
@@ -149,19 +146,15 @@ out:
     return err;
 }
 
-int prototypes_carry(int n, int feature_count, const float *map, float *rows)
+void prototypes_carry(int n, int from, int to, int keep, const float *map, const float *rows,
+                      float *out)
 {
-    size_t count = (size_t)n * (size_t)feature_count;
-    if (count == 0)
-        return 0;
-    float *carried = malloc(count * sizeof *carried);
-    if (!carried)
-        return ERR_NOMEM;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, feature_count, feature_count, 1.0f,
-                rows, feature_count, map, feature_count, 0.0f, carried, feature_count);
-    memcpy(rows, carried, count * sizeof *rows);
-    free(carried);
-    return 0;
+    size_t width = (size_t)keep + (size_t)to;
+    for (size_t i = 0; i < (size_t)n; i++)
+        memcpy(out + i * width, rows + i * (size_t)from, (size_t)keep * sizeof *out);
+    if (n > 0)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, to, from, 1.0f, rows, from, map,
+                    to, 0.0f, out + keep, (int)width);
 }
 
 /* ---- the covariance ---- */
@@ -246,66 +239,81 @@ out:
     return err;
 }
 
-/* square = M'CM; product is scratch of the same size. */
-static void conjugate(int feature_count, const double *map, const double *c, double *product,
+/* square (to, to) = M'CM; product (from, to) = CM. */
+static void conjugate(int from, int to, const double *map, const double *c, double *product,
                       double *square)
 {
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, feature_count, feature_count,
-                feature_count, 1.0, c, feature_count, map, feature_count, 0.0, product,
-                feature_count);
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, feature_count, feature_count,
-                feature_count, 1.0, map, feature_count, product, feature_count, 0.0, square,
-                feature_count);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, from, to, from, 1.0, c, from, map, to,
+                0.0, product, to);
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, to, to, from, 1.0, map, to, product, to,
+                0.0, square, to);
 }
 
-/* square += R over the rows, a block at a time: with r = (new - old M) / sqrt(n) and s the sum of
- * all r, that is the sum of all r r' less s s' / n. wide: 2 FIT_BLOCK F doubles; sum: F, zeroed. */
-static int add_residual(int n, int feature_count, const float *old_features,
-                        const float *new_features, const double *map, const atomic_int *command,
-                        double *wide, double *sum, double *square)
+/* square (to, to) += share R over the rows, a block at a time: with r = (new - old M) sqrt(share / n) and s the sum of
+ * all r, that is the sum of all r r' less s s' / n. wide: FIT_BLOCK (from + to) doubles; sum (to), zeroed. */
+static int add_residual(int n, int from, int to, const float *old_features,
+                        const float *new_features, const double *map, double share,
+                        const atomic_int *command, double *wide, double *sum, double *square)
 {
-    size_t width = (size_t)feature_count;
-    double *old = wide, *residual = wide + FIT_BLOCK * width, scale = 1 / sqrt((double)n);
-    for (int from = 0; from < n; from += FIT_BLOCK) {
-        int rows = n - from < FIT_BLOCK ? n - from : FIT_BLOCK, err = command_poll(command);
-        size_t at = (size_t)from * width, count = (size_t)rows * width;
+    double *old = wide, *residual = wide + FIT_BLOCK * (size_t)from, scale = sqrt(share / n);
+    for (int at = 0; at < n; at += FIT_BLOCK) {
+        int rows = n - at < FIT_BLOCK ? n - at : FIT_BLOCK, err = command_poll(command);
+        size_t width = (size_t)to, count = (size_t)rows * width;
         if (err)
             return err;
-        widen(count, old_features + at, scale, old);
-        widen(count, new_features + at, scale, residual);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, feature_count, feature_count,
-                    -1.0, old, feature_count, map, feature_count, 1.0, residual, feature_count);
+        widen((size_t)rows * (size_t)from, old_features + (size_t)at * (size_t)from, scale, old);
+        widen(count, new_features + (size_t)at * width, scale, residual);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, to, from, -1.0, old, from, map,
+                    to, 1.0, residual, to);
         for (size_t i = 0; i < count; i += width)
             for (size_t f = 0; f < width; f++)
                 sum[f] += residual[i + f];
-        add_gram(feature_count, rows, residual, square);
+        add_gram(to, rows, residual, square);
     }
-    cblas_dger(CblasRowMajor, feature_count, feature_count, -1.0 / n, sum, 1, sum, 1, square,
-               feature_count);
+    cblas_dger(CblasRowMajor, to, to, -1.0 / n, sum, 1, sum, 1, square, to);
     return 0;
 }
 
-int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
-                                const float *new_features, const float *map,
-                                const atomic_int *command, float *covariance)
+/* The lower triangle of [C over the kept | . ; (CM)' over the kept | square]. */
+static void pack_joined(int to, int keep, const float *covariance, const double *product,
+                        const double *square, float *out)
 {
-    size_t width = (size_t)feature_count, count = width * width;
-    double *square = malloc(4 * count * sizeof *square);
-    double *wide = malloc(2 * FIT_BLOCK * width * sizeof *wide);
-    double *sum = calloc(width, sizeof *sum);
-    int err = square && wide && sum ? 0 : ERR_NOMEM;
+    size_t kept = (size_t)keep, width = (size_t)to, at = COVARIANCE_FLOATS(kept);
+    memcpy(out, covariance, at * sizeof *out);
+    for (size_t r = 0; r < width; r++) {
+        for (size_t c = 0; c < kept; c++)
+            out[at++] = (float)product[c * width + r];
+        for (size_t c = 0; c <= r; c++)
+            out[at++] = (float)square[r * width + c];
+    }
+}
+
+int prototypes_carry_covariance(int n, int from, int to, int keep, const float *old_features,
+                                const float *new_features, const float *map, double share,
+                                const atomic_int *command, const float *covariance, float *out)
+{
+    size_t width = (size_t)from, narrow = (size_t)to;
+    double *c = malloc(width * width * sizeof *c);
+    double *m = malloc(width * narrow * sizeof *m);
+    double *product = malloc(width * narrow * sizeof *product);
+    double *square = malloc(narrow * narrow * sizeof *square);
+    double *wide = malloc(FIT_BLOCK * (width + narrow) * sizeof *wide);
+    double *sum = calloc(narrow, sizeof *sum);
+    int err = c && m && product && square && wide && sum ? 0 : ERR_NOMEM;
     if (err)
         goto out;
-    double *m = square + count, *c = square + 2 * count, *product = square + 3 * count;
-    widen(count, map, 1, m);
-    unpack(feature_count, covariance, c);
-    conjugate(feature_count, m, c, product, square);
+    widen(width * narrow, map, 1, m);
+    unpack(from, covariance, c);
+    conjugate(from, to, m, c, product, square);
     if (n > 0)
-        err = add_residual(n, feature_count, old_features, new_features, m, command, wide, sum,
+        err = add_residual(n, from, to, old_features, new_features, m, share, command, wide, sum,
                            square);
     if (!err)
-        pack(feature_count, square, covariance);
+        pack_joined(to, keep, covariance, product, square, out);
 out:
+    free(c);
+    free(m);
+    free(product);
     free(square);
     free(wide);
     free(sum);

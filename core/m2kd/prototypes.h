@@ -28,19 +28,21 @@ void prototypes_normalise(int n, int feature_count, float *rows);
 void prototypes_mean(int n, int feature_count, const float *features, const int *labels, int first,
                      int end, float *prototypes);
 
-/* Fits the map M (F,F) that carries the old feature space to the new one on current data:
- *   min over M of sum_i |new_i - old_i M|^2 + ridge * |M - I|^2   (Frobenius norms),
- * closed form M = (O'O + ridge I)^-1 (O'N + ridge I), solved in double by Cholesky (LAPACK
- * dposv). The penalty is the distance from the identity, as strong as `ridge` images in each direction: where the current data say
- * little, prototypes stay put; without any data (n = 0) M is the identity.
+/* Fits the map M (from, to) that carries the old feature space, of `from` floats, to the new one, of `to` <= from, on current data:
+ *   min over M of sum_i |new_i - old_i M|^2 + ridge * |M - P|^2   (Frobenius norms),
+ * where P takes the last `to` old features as they are (the identity, if there are no others); closed form
+ * M = (O'O + ridge I)^-1 (O'N + ridge P), solved in double by Cholesky (LAPACK dposv). The penalty is as strong as `ridge` images in
+ * each direction: where the current data say little, prototypes stay put; without any data (n = 0) M is P.
  * Errors: ERR_NUMERIC (ridge not positive and too little data, or features that are not finite),
  * ERR_NOMEM, ERR_CANCELLED. */
-int prototypes_fit_map(int n, int feature_count, const float *old_features,
+int prototypes_fit_map(int n, int from, int to, const float *old_features,
                        const float *new_features, double ridge, const atomic_int *command,
                        float *map);
 
-/* rows <- rows * map, n rows of F floats, in place. Errors: ERR_NOMEM. */
-int prototypes_carry(int n, int feature_count, const float *map, float *rows);
+/* What is carried over into a space whose first `keep` features, 0 <= keep <= from, are the first of the old one, and whose `to` others
+ * are the map's: out (n, keep + to) = [first `keep` of a row | row * map], of rows (n, from). */
+void prototypes_carry(int n, int from, int to, int keep, const float *map, const float *rows,
+                      float *out);
 
 /* covariance = mean over the classes in [first, end) that have rows of (1/n_c) sum of (x - p_c)(x - p_c)', with p_c their
  * prototype as prototypes_mean makes it: each class counts the same, however many images it has. Zero without any.
@@ -48,12 +50,14 @@ int prototypes_carry(int n, int feature_count, const float *map, float *rows);
 int prototypes_covariance(int n, int feature_count, const float *features, const int *labels,
                           int first, int end, const float *prototypes, const atomic_int *command,
                           float *covariance);
-/* covariance <- M'CM + R in place, where R is the covariance of new_i - old_i M on the n rows of current data: the map
- * explains only a part of what features do, and alone would make old classes look tighter than they are. M is
+/* The covariance C (from) of the old features in the space of prototypes_carry, (keep + to): of the features that are kept as it is,
+ * with the others C M, of the others M'CM + share R, where R is the covariance of new_i - old_i M on the n rows of current data: the map
+ * explains only a part of what features do, and alone would make old classes look tighter than they are. But of features that were
+ * trained on these rows, R tells more of the rows' own classes than of the old ones: 0 <= share <= 1. M is
  * prototypes_fit_map's. Errors: ERR_NOMEM, ERR_CANCELLED. */
-int prototypes_carry_covariance(int n, int feature_count, const float *old_features,
-                                const float *new_features, const float *map,
-                                const atomic_int *command, float *covariance);
+int prototypes_carry_covariance(int n, int from, int to, int keep, const float *old_features,
+                                const float *new_features, const float *map, double share,
+                                const atomic_int *command, const float *covariance, float *out);
 
 /* Nearest mean by cosine, as a linear map of unit features: rows[c] = normalised prototype, bias 0.
  * rows (classes, F), bias (classes). */

@@ -14,7 +14,7 @@
 #include "core/model/model_file.h"
 #include "core/nn/half.h"
 
-enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 6, ZSTD_LEVEL = 19 };
+enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 7, ZSTD_LEVEL = 19 };
 
 bool snapshot_bits_valid(int bits)
 {
@@ -56,19 +56,25 @@ static int most_channels(const struct param_table *t)
     return most;
 }
 
-void snapshot_round_prototypes(struct model *m)
+int snapshot_round_statistics(struct model *m)
 {
+    struct packed_covariance *packed = malloc(packed_covariance_bytes(m));
+    if (!packed)
+        return ERR_NOMEM;
     for (size_t i = 0; i < model_file_prototypes(m); i++)
         m->prototypes[i] = half_round(m->prototypes[i]);
+    covariance_pack(m, packed);
+    covariance_unpack(packed, m);
+    free(packed);
+    return 0;
 }
 
 int snapshot_round(struct model *m, const uint8_t *mask, int bits)
 {
     const struct param_table *t = &m->net->params;
     float *scales = calloc((size_t)most_channels(t), sizeof *scales);
-    if (!scales)
-        return ERR_NOMEM;
-    for (int e = 0; e < t->entry_count; e++) {
+    int err = scales ? snapshot_round_statistics(m) : ERR_NOMEM;
+    for (int e = 0; !err && e < t->entry_count; e++) {
         const struct param_entry *entry = &t->entries[e];
         float *values = m->params + entry->offset;
         if (is_conv(entry)) {
@@ -78,9 +84,8 @@ int snapshot_round(struct model *m, const uint8_t *mask, int bits)
         for (size_t i = 0; i < entry->count; i++)
             values[i] = half_round(values[i]);
     }
-    snapshot_round_prototypes(m);
     free(scales);
-    return 0;
+    return err;
 }
 
 /* ---- taking apart ---- */
@@ -146,7 +151,8 @@ static int take_apart(struct parts *p, const struct model *m, const uint8_t *mas
     if (!scales)
         return ERR_NOMEM;
     p->coded = bits != SNAPSHOT_HALF;
-    bool good = take_halves(p->prototype_count, m->prototypes, p->prototypes);
+    bool good = take_halves(p->prototype_count, m->prototypes, p->prototypes) &&
+                covariance_pack(m, p->covariance);
     for (int e = 0; good && e < t->entry_count; e++) {
         const struct param_entry *entry = &t->entries[e];
         const float *values = m->params + entry->offset;
@@ -184,12 +190,14 @@ static struct container_section halves(uint32_t id, size_t count, const uint16_t
 }
 
 /* `sections` has room for SNAPSHOT_SECTIONS, the first `count` are filled in. */
-static int write_parts(const struct parts *p, struct container_section *sections, int count,
-                       const char *path, uint64_t *out_bytes)
+static int write_parts(const struct parts *p, size_t covariance_bytes,
+                       struct container_section *sections, int count, const char *path,
+                       uint64_t *out_bytes)
 {
     struct container_section *s = sections + count;
     void *mask = NULL, *codes = NULL;
     *s++ = halves(MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
+    *s++ = (struct container_section){SECTION_COVARIANCE, covariance_bytes, p->covariance};
     int err = pack(p->bits, bit_bytes(p->bit_count), SECTION_MASK, s++, &mask);
     if (!err && p->coded) {
         *s++ = halves(SECTION_SCALES, p->scale_count, p->scales);
@@ -214,7 +222,7 @@ static int describe_base(const char *base_path, const char *path, struct base *o
         strlen(base_path + folder) >= sizeof out->name)
         return ERR_INVALID;
     memcpy(out->name, base_path + folder, strlen(base_path + folder));
-    if (!base_name_valid(out))
+    if (!model_file_name_valid(out->name))
         return ERR_INVALID;
     int err = container_read(&c, base_path, CONTAINER_SNAPSHOT);
     if (err)
@@ -230,8 +238,9 @@ static int save(const struct model *m, const uint8_t *mask, int bits, const char
     struct model_file_spec spec;
     struct container_section sections[SNAPSHOT_SECTIONS];
     struct parts p;
-    int count = MODEL_FILE_SECTIONS;
-    int err = snapshot_bits_valid(bits) ? model_file_describe(m, &spec, sections) : ERR_INVALID;
+    int count = 0;
+    int err = snapshot_bits_valid(bits) ? model_file_describe(m, &spec, sections, &count)
+                                        : ERR_INVALID;
     if (!err)
         err = parts_init(&p, m, mask);
     if (err)
@@ -242,7 +251,7 @@ static int save(const struct model *m, const uint8_t *mask, int bits, const char
     if (!err && !base && p.bit_count != p.conv_count)
         err = ERR_INVALID; /* it would lack what others own */
     if (!err)
-        err = write_parts(&p, sections, count, path, out_bytes);
+        err = write_parts(&p, packed_covariance_bytes(m), sections, count, path, out_bytes);
     parts_release(&p);
     return err;
 }
@@ -273,27 +282,34 @@ int snapshot_save_refined(const struct model *m, const char *of_path, const char
                           uint64_t *out_bytes)
 {
     struct model_file_spec spec;
-    struct container_section sections[MODEL_FILE_SECTIONS + 1 + CONTAINER_MAX_SECTIONS];
+    struct container_section sections[MODEL_FILE_SECTIONS + 2 + CONTAINER_MAX_SECTIONS];
     struct container_section old[CONTAINER_MAX_SECTIONS];
     struct container *c = NULL;
     size_t folder = base_folder(path), prototypes = model_file_prototypes(m);
+    int own = 0;
     if (folder != base_folder(of_path) || strncmp(of_path, path, folder) != 0)
         return ERR_INVALID;
     uint16_t *halves_of = malloc(prototypes * sizeof *halves_of);
-    int err = halves_of ? model_file_describe(m, &spec, sections) : ERR_NOMEM;
-    if (!err && !take_halves(prototypes, m->prototypes, halves_of))
+    struct packed_covariance *packed = malloc(packed_covariance_bytes(m));
+    int err = halves_of && packed ? model_file_describe(m, &spec, sections, &own) : ERR_NOMEM;
+    if (!err &&
+        (!take_halves(prototypes, m->prototypes, halves_of) || !covariance_pack(m, packed)))
         err = ERR_INVALID;
     if (!err)
         err = container_read(&c, of_path, CONTAINER_SNAPSHOT);
     if (!err) {
-        int own = MODEL_FILE_SECTIONS + 1, count = own, old_count = container_sections(c, old);
-        sections[own - 1] = halves(MODEL_FILE_PROTOTYPES, prototypes, halves_of);
+        int old_count = container_sections(c, old);
+        sections[own++] = halves(MODEL_FILE_PROTOTYPES, prototypes, halves_of);
+        sections[own++] = (struct container_section){SECTION_COVARIANCE,
+                                                     packed_covariance_bytes(m), packed};
+        int count = own;
         for (int i = 0; i < old_count; i++)
-            if (!is_among(old[i].id, sections, own))
+            if (!is_among(old[i].id, sections, own) && old[i].id != MODEL_FILE_COVARIANCE)
                 sections[count++] = old[i];
         err = container_write(path, CONTAINER_SNAPSHOT, sections, count, out_bytes);
     }
     container_free(c);
     free(halves_of);
+    free(packed);
     return err;
 }

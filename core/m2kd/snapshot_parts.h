@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/m2kd/prototypes.h"
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
@@ -21,11 +22,12 @@
 #define SECTION_CODES CONTAINER_ID('C', 'O', 'D', 'E')
 #define SECTION_REST CONTAINER_ID('R', 'E', 'S', 'T')
 #define SECTION_BASE CONTAINER_ID('B', 'A', 'S', 'E')
+#define SECTION_COVARIANCE CONTAINER_ID('C', 'O', 'V', 'H')
 
 /* The BASE section, as it stands in the file: the one below, in the same folder. */
 struct base {
     uint64_t identity; /* container_identity */
-    char name[56];     /* zero-padded, so that it ends in a zero */
+    model_expert_name name;
 };
 
 _Static_assert(sizeof(struct base) == 64, "BASE is 64 bytes in the file");
@@ -40,6 +42,13 @@ struct parts {
     uint16_t *scales;    /* (scale_count): one an output channel of each convolution */
     uint16_t *kept;      /* (kept_count) */
     uint16_t *rest, *prototypes;
+    struct packed_covariance *covariance;
+};
+
+/* The COVH section, as it stands in the file: entries are halves times the scale, the power of two that the largest one needs. */
+struct packed_covariance {
+    float scale;
+    uint16_t halves[];
 };
 
 /* Where the walk over all convolutions stands. */
@@ -61,9 +70,15 @@ static inline size_t bit_bytes(size_t bits)
     return (bits + 7) / 8;
 }
 
+static inline size_t packed_covariance_bytes(const struct model *m)
+{
+    return sizeof(struct packed_covariance) + COVARIANCE_FLOATS(model_width(m)) * sizeof(uint16_t);
+}
+/* Packs the covariance of m, all of it finite; whether it is what comes back. */
+bool covariance_pack(const struct model *m, struct packed_covariance *to);
+void covariance_unpack(const struct packed_covariance *from, struct model *m);
+
 /* The length of the folder's name in a path, with the slash. */
 size_t base_folder(const char *path);
-/* Whether it names a file of the same folder: no folder, nothing hidden, and a zero ends it. */
-bool base_name_valid(const struct base *b);
 
 #endif

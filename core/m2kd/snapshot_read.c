@@ -4,6 +4,7 @@
  * A file of the shared store says which file it builds on, that one the next, and so on to one that stands alone. They
  * are read from there back: each claims some of the weights that those before it left free.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -128,11 +129,32 @@ static void put_rest(const struct parts *p, struct model *m)
         m->prototypes[i] = half_to_float(p->prototypes[i]);
 }
 
+/* Snapshots had it as a model file has, before there was such a section. */
+static int restore_covariance(struct model *m, struct parts *p, const struct container *c)
+{
+    size_t bytes = packed_covariance_bytes(m), count = COVARIANCE_FLOATS(model_width(m));
+    struct container_section s;
+    const void *from;
+    int exponent;
+    if (container_find(c, SECTION_COVARIANCE, &s) != 0)
+        return model_file_floats(c, MODEL_FILE_COVARIANCE, count, m->covariance);
+    int err = container_find_sized(c, SECTION_COVARIANCE, bytes, &from);
+    if (err)
+        return err;
+    memcpy(p->covariance, from, bytes);
+    if (!isnormal(p->covariance->scale) || frexpf(p->covariance->scale, &exponent) != 0.5f)
+        return ERR_CORRUPT;
+    covariance_unpack(p->covariance, m);
+    return model_file_finite(m->covariance, count) ? 0 : ERR_CORRUPT;
+}
+
 static int restore_rest(struct model *m, struct parts *p, const struct container *c)
 {
     int err = read_halves(c, SECTION_REST, p->rest_count, p->rest);
     if (!err)
         err = read_halves(c, MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
+    if (!err)
+        err = restore_covariance(m, p, c);
     if (err)
         return err;
     put_rest(p, m);
@@ -159,7 +181,7 @@ static int restore_below(struct rebuilding *r, const struct model *at, const str
     struct container *c;
     struct model *below = NULL;
     size_t room = sizeof r->path - r->folder;
-    if (!base_name_valid(base))
+    if (!model_file_name_valid(base->name))
         return ERR_FORMAT;
     if (strlen(base->name) >= room)
         return ERR_INVALID;

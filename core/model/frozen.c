@@ -17,6 +17,8 @@
 /* Images that go through a layer together: their activations fit the L2 cache, its weights are
  * read once for all. */
 enum { GROUP = 4 };
+/* Images whose features are gathered from all experts before they are scored. */
+enum { BLOCK = 16 };
 
 /* Of an arena: the largest network there is takes an eighth of it, its workspace three fifths (test_train.c holds them to it). */
 #define RESERVE_BYTES ((size_t)1 << 29)
@@ -29,7 +31,9 @@ struct frozen {
     struct model *model; /* held */
     struct arena arena;
     struct frozen_layer *layers;
-    float *rows, *bias; /* of the classifier, unless it is the head (model_classifier_rows) */
+    struct frozen **experts; /* (expert_count); 0 while they are not loaded */
+    int expert_count;
+    float *rows, *bias; /* of the classifier (model_classifier_rows), unless it is the head or experts are not loaded */
 };
 
 struct frozen_workspace {
@@ -37,6 +41,7 @@ struct frozen_workspace {
     float **xpad; /* a layer; layers of one shape share a buffer */
     float *y, *block[2], *side, *scratch;
     float *features[RESNET_MAX_HEADS];
+    float *wide; /* (BLOCK, model_width): the features of network and experts */
 };
 
 /* ---- making ---- */
@@ -66,15 +71,18 @@ static int freeze_layer(struct frozen *f, int index)
 static int freeze_classifier(struct frozen *f)
 {
     const struct model *m = f->model;
-    size_t classes = (size_t)m->net->spec.classes, width = (size_t)m->net->feature_count;
-    if (m->classifier == CLASSIFIER_HEAD)
+    size_t classes = (size_t)m->net->spec.classes, width = (size_t)model_width(m);
+    if (m->classifier == CLASSIFIER_HEAD || (m->expert_count && !m->experts))
         return 0;
     f->rows = arena_alloc(&f->arena, classes * width, sizeof *f->rows);
     f->bias = arena_alloc(&f->arena, classes, sizeof *f->bias);
     return f->rows && f->bias ? model_classifier_rows(m, f->rows, f->bias) : ERR_NOMEM;
 }
 
-int frozen_new(struct frozen **out, struct model *m)
+static int freeze_experts(struct frozen *f);
+
+/* An expert lends its features, and classifies nothing. */
+static int freeze(struct frozen **out, struct model *m, bool is_expert)
 {
     int err = ERR_NOMEM;
     struct frozen *f = calloc(1, sizeof *f);
@@ -87,7 +95,9 @@ int frozen_new(struct frozen **out, struct model *m)
     err = arena_init(&f->arena, RESERVE_BYTES);
     for (int i = 0; !err && i < m->net->layer_count; i++)
         err = freeze_layer(f, i);
-    if (!err)
+    if (!err && !is_expert)
+        err = freeze_experts(f);
+    if (!err && !is_expert)
         err = freeze_classifier(f);
     if (err)
         goto fail;
@@ -98,10 +108,35 @@ fail:
     return err;
 }
 
+static int freeze_experts(struct frozen *f)
+{
+    const struct model *m = f->model;
+    if (!m->experts)
+        return 0;
+    f->experts = calloc((size_t)m->expert_count, sizeof(struct frozen *));
+    if (!f->experts)
+        return ERR_NOMEM;
+    while (f->expert_count < m->expert_count) {
+        int err = freeze(&f->experts[f->expert_count], m->experts[f->expert_count], true);
+        if (err)
+            return err;
+        f->expert_count++;
+    }
+    return 0;
+}
+
+int frozen_new(struct frozen **out, struct model *m)
+{
+    return freeze(out, m, false);
+}
+
 void frozen_free(struct frozen *f)
 {
     if (!f)
         return;
+    for (int i = 0; i < f->expert_count; i++)
+        frozen_free(f->experts[i]);
+    free(f->experts);
     model_release(f->model);
     arena_release(&f->arena);
     free(f->layers);
@@ -129,8 +164,9 @@ static float *workspace_pad(struct frozen_workspace *ws, const struct resnet *ne
     return pad;
 }
 
-static int workspace_alloc(struct frozen_workspace *ws, const struct resnet *net)
+static int workspace_alloc(struct frozen_workspace *ws, const struct model *m)
 {
+    const struct resnet *net = m->net;
     size_t image = 0, scratch = 16;
     for (int i = 0; i < net->layer_count; i++) {
         const struct conv *c = &net->layers[i].conv;
@@ -152,7 +188,9 @@ static int workspace_alloc(struct frozen_workspace *ws, const struct resnet *net
         if (!ws->features[h])
             return ERR_NOMEM;
     }
-    return ws->y && ws->block[0] && ws->block[1] && ws->side && ws->scratch ? 0 : ERR_NOMEM;
+    ws->wide = arena_alloc(&ws->arena, (size_t)BLOCK * (size_t)model_width(m), sizeof(float));
+    bool all = ws->y && ws->block[0] && ws->block[1] && ws->side && ws->scratch && ws->wide;
+    return all ? 0 : ERR_NOMEM;
 }
 
 int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f)
@@ -166,7 +204,7 @@ int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f)
     if (ws->xpad)
         err = arena_init(&ws->arena, RESERVE_BYTES);
     if (!err)
-        err = workspace_alloc(ws, net);
+        err = workspace_alloc(ws, f->model);
     if (err) {
         frozen_workspace_free(ws);
         return err;
@@ -307,21 +345,46 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
 
 /* ---- scores ---- */
 
-/* The classifier's linear map of the features as a unit vector, into scores (classes). */
-static void linear_scores(const struct frozen *f, const float *features, float *scores)
+/* One network's features of `count` images, up to BLOCK, as unit vectors into rows of ws->wide, from column `at` on; with
+ * `logits` (count, classes), the main head's too. */
+static void gather(const struct frozen *f, struct frozen_workspace *ws, int count, const float *x,
+                   int width, int at, float *logits)
 {
-    const struct model *m = f->model;
-    int count = m->net->feature_count;
-    double squares = 0;
-    for (int i = 0; i < count; i++)
-        squares += (double)features[i] * features[i];
-    float inverse = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
-    for (int c = 0; c < m->net->spec.classes; c++) {
-        const float *row = f->rows + (size_t)c * count;
+    const struct resnet *net = f->model->net;
+    const struct resnet_spec *s = &net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    for (int i = 0; i < count; i += GROUP) {
+        int n = count - i < GROUP ? count - i : GROUP;
+        run_group(f, ws, n, x + (size_t)i * image);
+        if (logits)
+            run_head(f, ws, 0, n, logits + (size_t)i * s->classes);
+        prototypes_normalise(n, net->feature_count, ws->features[0]);
+        for (int k = 0; k < n; k++)
+            memcpy(ws->wide + (size_t)(i + k) * width + at,
+                   ws->features[0] + (size_t)k * net->feature_count,
+                   (size_t)net->feature_count * sizeof(float));
+    }
+}
+
+/* The features of experts and network, of up to BLOCK images, in ws->wide. */
+static void gather_all(const struct frozen *f, struct frozen_workspace *ws, int count,
+                       const float *x, float *logits)
+{
+    int own = f->model->net->feature_count, width = model_width(f->model);
+    for (int e = 0; e < f->expert_count; e++)
+        gather(f->experts[e], ws, count, x, width, e * own, NULL);
+    gather(f, ws, count, x, width, width - own, logits);
+}
+
+/* The classifier's linear map of the features, into scores (classes). */
+static void linear_scores(const struct frozen *f, int width, const float *features, float *scores)
+{
+    for (int c = 0; c < f->model->net->spec.classes; c++) {
+        const float *row = f->rows + (size_t)c * width;
         float dot = 0;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < width; i++)
             dot += features[i] * row[i];
-        scores[c] = dot * inverse + f->bias[c];
+        scores[c] = dot + f->bias[c];
     }
 }
 
@@ -345,29 +408,34 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
-    size_t width = (size_t)m->net->feature_count;
-    for (int at = 0; at < n; at += GROUP) {
-        int count = n - at < GROUP ? n - at : GROUP;
+    int width = model_width(m);
+    bool linear = m->classifier != CLASSIFIER_HEAD;
+    for (int at = 0; at < n; at += BLOCK) {
+        int count = n - at < BLOCK ? n - at : BLOCK;
         float *rows = scores + (size_t)at * s->classes;
-        run_group(f, ws, count, x + (size_t)at * image);
-        switch (m->classifier) {
-        case CLASSIFIER_HEAD:
-            run_head(f, ws, 0, count, rows);
-            break;
-        case CLASSIFIER_PROTOTYPES:
-        case CLASSIFIER_DISCRIMINANT:
-            for (int i = 0; i < count; i++)
-                linear_scores(f, ws->features[0] + i * width, rows + (size_t)i * s->classes);
-            break;
-        }
+        gather_all(f, ws, count, x + (size_t)at * image, linear ? NULL : rows);
+        for (int i = 0; i < count && linear; i++)
+            linear_scores(f, width, ws->wide + (size_t)i * width, rows + (size_t)i * s->classes);
         for (int c = 0; c < s->classes; c++)
             for (int i = 0; m->retired[c] && i < count; i++)
                 rows[(size_t)i * s->classes + c] = FROZEN_RETIRED_SCORE;
         if (features)
-            memcpy(features + at * width, ws->features[0], count * width * sizeof(float));
+            memcpy(features + (size_t)at * width, ws->wide,
+                   (size_t)count * width * sizeof *features);
     }
-    if (features)
-        prototypes_normalise(n, m->net->feature_count, features);
+}
+
+void frozen_features(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                     float *features)
+{
+    const struct resnet_spec *s = &f->model->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    size_t width = (size_t)model_width(f->model);
+    for (int at = 0; at < n; at += BLOCK) {
+        int count = n - at < BLOCK ? n - at : BLOCK;
+        gather_all(f, ws, count, x + (size_t)at * image, NULL);
+        memcpy(features + (size_t)at * width, ws->wide, (size_t)count * width * sizeof *features);
+    }
 }
 
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,

@@ -25,17 +25,18 @@ struct frozen_output {
     float *features;                 /* (n, feature_count), not normalised */
 };
 
-/* New, owned by the caller; holds a reference on `m`. Errors: ERR_NOMEM, ERR_NUMERIC (model_classifier_rows). */
+/* New, owned by the caller; holds a reference on `m`. While m's experts are not loaded it has no scores: frozen_forward is all it
+ * is good for. Errors: ERR_NOMEM, ERR_NUMERIC (model_classifier_rows). */
 int frozen_new(struct frozen **out, struct model *m);
 void frozen_free(struct frozen *f);
 const struct model *frozen_model(const struct frozen *f); /* borrowed */
 
-/* A workspace fits every model of the same architecture and input whose convolutions are computed in the same precision
- * (resnet_set_precision), for its scratch follows the algorithm. Errors: ERR_NOMEM. */
+/* A workspace fits every model of the same architecture and input, with no more experts, whose convolutions are computed in the same
+ * precision (resnet_set_precision), for its scratch follows the algorithm. Errors: ERR_NOMEM. */
 int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f);
 void frozen_workspace_free(struct frozen_workspace *ws);
 
-/* x: (n, height, width, channels), normalised. On the calling thread; nothing fails. */
+/* Of the network alone, without experts. x: (n, height, width, channels), normalised. On the calling thread; nothing fails. */
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out);
 
@@ -43,10 +44,13 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
  * prototypes, or their discriminants; FROZEN_RETIRED_SCORE for what is retired. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
-/* The same, and the features those come from as unit vectors (n, feature_count); `features` may be
+/* The same, and the features those come from (n, model_width), a unit vector of each expert and of the network; `features` may be
  * NULL. */
 void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                      float *scores, float *features);
+/* Those features alone. */
+void frozen_features(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
+                     float *features);
 /* Turns raw scores (n, classes) into the probabilities of frozen_probabilities, in place. */
 void frozen_softmax(const struct frozen *f, int n, float *scores);
 

@@ -28,6 +28,11 @@ static bool steps_valid(const int *step_end, int step_count, int classes)
     return true;
 }
 
+int model_width(const struct model *m)
+{
+    return (m->expert_count + 1) * m->net->feature_count;
+}
+
 static int allocate(struct model *m)
 {
     size_t prototype_floats = (size_t)m->net->spec.classes * (size_t)m->net->feature_count;
@@ -67,9 +72,41 @@ int model_new(struct model **out, const struct resnet_spec *spec, const int *ste
     return 0;
 }
 
+int model_set_experts(struct model *m, const model_expert_name *names, struct model *const *experts,
+                      int count)
+{
+    size_t number = (size_t)count, width = (number + 1) * (size_t)m->net->feature_count;
+    if (count == 0)
+        return 0;
+    if (count < 0 || width > MODEL_MAX_WIDTH)
+        return ERR_FORMAT;
+    model_expert_name *own_names = malloc(number * sizeof *own_names);
+    struct model **held = experts ? malloc(number * sizeof(struct model *)) : NULL;
+    float *prototypes = calloc((size_t)m->net->spec.classes * width, sizeof *prototypes);
+    float *covariance = calloc(COVARIANCE_FLOATS(width), sizeof *covariance);
+    if (!own_names || (experts && !held) || !prototypes || !covariance) {
+        free(own_names);
+        free(held);
+        free(prototypes);
+        free(covariance);
+        return ERR_NOMEM;
+    }
+    memcpy(own_names, names, number * sizeof *own_names);
+    for (int i = 0; experts && i < count; i++)
+        held[i] = model_hold(experts[i]);
+    free(m->prototypes);
+    free(m->covariance);
+    m->expert_count = count;
+    m->expert_names = own_names;
+    m->experts = held;
+    m->prototypes = prototypes;
+    m->covariance = covariance;
+    return 0;
+}
+
 void model_copy_statistics(struct model *to, const struct model *from)
 {
-    size_t classes = (size_t)from->net->spec.classes, width = (size_t)from->net->feature_count;
+    size_t classes = (size_t)from->net->spec.classes, width = (size_t)model_width(from);
     memcpy(to->prototypes, from->prototypes, classes * width * sizeof *to->prototypes);
     memcpy(to->images, from->images, classes * sizeof *to->images);
     memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
@@ -81,12 +118,50 @@ int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
     int err = model_new(&m, &from->net->spec, from->step_end, from->step_count, isa);
     if (err)
         return err;
+    err = model_set_experts(m, from->expert_names, from->experts, from->expert_count);
+    if (err) {
+        model_release(m);
+        return err;
+    }
     memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
     model_copy_statistics(m, from);
     model_inherit(m, from);
     m->classifier = from->classifier;
     m->score_scale = from->score_scale;
     *out = m;
+    return 0;
+}
+
+/* Of from's own network. */
+static void copy_own_statistics(const struct model *from, struct model *to)
+{
+    size_t width = (size_t)model_width(from), own = (size_t)to->net->feature_count;
+    size_t first = width - own;
+    for (size_t c = 0; c < (size_t)to->net->spec.classes; c++)
+        memcpy(to->prototypes + c * own, from->prototypes + c * width + first,
+               own * sizeof *to->prototypes);
+    for (size_t r = 0, at = 0; r < own; at += ++r)
+        memcpy(to->covariance + at, from->covariance + COVARIANCE_FLOATS(first + r) + first,
+               (r + 1) * sizeof *to->covariance);
+    memcpy(to->images, from->images, (size_t)to->net->spec.classes * sizeof *to->images);
+}
+
+int model_alone(struct model **out, struct model *m)
+{
+    struct model *to;
+    if (m->expert_count == 0) {
+        *out = model_hold(m);
+        return 0;
+    }
+    int err = model_new(&to, &m->net->spec, m->step_end, m->step_count, m->net->isa);
+    if (err)
+        return err;
+    memcpy(to->params, m->params, m->net->params.count * sizeof *m->params);
+    copy_own_statistics(m, to);
+    model_inherit(to, m);
+    to->classifier = m->classifier;
+    to->score_scale = m->score_scale;
+    *out = to;
     return 0;
 }
 
@@ -109,6 +184,10 @@ void model_release(struct model *m)
      * after all of them. */
     if (!m || atomic_fetch_sub_explicit(&m->references, 1, memory_order_acq_rel) != 1)
         return;
+    for (int i = 0; m->experts && i < m->expert_count; i++)
+        model_release(m->experts[i]);
+    free(m->experts);
+    free(m->expert_names);
     resnet_free(m->net);
     free(m->params);
     free(m->step_end);
@@ -132,7 +211,7 @@ uint64_t model_dense_bytes(const struct model *m)
 
 int model_classifier_rows(const struct model *m, float *rows, float *bias)
 {
-    int classes = m->net->spec.classes, width = m->net->feature_count;
+    int classes = m->net->spec.classes, width = model_width(m);
     switch (m->classifier) {
     case CLASSIFIER_HEAD:
         return ERR_INVALID;
@@ -149,15 +228,17 @@ int model_classifier_rows(const struct model *m, float *rows, float *bias)
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes)
 {
     struct model_file_spec spec;
-    struct container_section sections[MODEL_FILE_SECTIONS + 2];
-    int err = model_file_describe(m, &spec, sections);
+    struct container_section sections[MODEL_FILE_SECTIONS + 3];
+    int count, err = model_file_describe(m, &spec, sections, &count);
     if (err)
         return err;
-    struct container_section *s = sections + MODEL_FILE_SECTIONS;
+    struct container_section *s = sections + count;
     s[0] = (struct container_section){
         MODEL_FILE_PROTOTYPES, model_file_prototypes(m) * sizeof(float), m->prototypes};
-    s[1] = (struct container_section){SECTION_PARAMS, model_dense_bytes(m), m->params};
-    return container_write(path, CONTAINER_MODEL, sections, MODEL_FILE_SECTIONS + 2, out_bytes);
+    s[1] = (struct container_section){
+        MODEL_FILE_COVARIANCE, COVARIANCE_FLOATS(model_width(m)) * sizeof(float), m->covariance};
+    s[2] = (struct container_section){SECTION_PARAMS, model_dense_bytes(m), m->params};
+    return container_write(path, CONTAINER_MODEL, sections, count + 3, out_bytes);
 }
 
 static int load_params(struct model *m, const struct container *c)
@@ -181,6 +262,9 @@ int model_load(struct model **out, const char *path, enum conv_isa isa)
     err = model_file_restore(&m, c, isa);
     if (!err)
         err = model_file_floats(c, MODEL_FILE_PROTOTYPES, model_file_prototypes(m), m->prototypes);
+    if (!err)
+        err = model_file_floats(c, MODEL_FILE_COVARIANCE, COVARIANCE_FLOATS(model_width(m)),
+                                m->covariance);
     if (!err)
         err = load_params(m, c);
     container_free(c);

@@ -8,17 +8,26 @@
 #ifndef ACCRETED_CORE_MODEL_MODEL_H
 #define ACCRETED_CORE_MODEL_MODEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/model/resnet.h"
 
-enum { MODEL_MAX_STEPS = 1024, MODEL_MAX_CHANNELS = 4 };
+enum {
+    MODEL_MAX_STEPS = 1024,
+    MODEL_MAX_CHANNELS = 4,
+    MODEL_MAX_WIDTH = 4096, /* of the features a classifier of means sees; so many experts at most */
+    MODEL_EXPERT_NAME = 56, /* bytes, with the zero */
+};
 
 enum classifier {
     CLASSIFIER_HEAD = 0,         /* the main head's logits */
     CLASSIFIER_PROTOTYPES = 1,   /* cosine of features and prototypes: the nearest class mean */
     CLASSIFIER_DISCRIMINANT = 2, /* linear discriminant of prototypes and covariance */
 };
+
+/* The name of an expert's file among the snapshots, padded with zeros. */
+typedef char model_expert_name[MODEL_EXPERT_NAME];
 
 struct model {
     struct resnet *net;  /* owned */
@@ -27,8 +36,12 @@ struct model {
     int step_count;      /* increments so far, >= 1 */
     int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */
-    float *prototypes;   /* owned; (classes, net->feature_count) means of unit features; always present */
-    float *covariance;   /* owned; COVARIANCE_FLOATS(net->feature_count), see m2kd/prototypes.h; always present */
+    /* Experts: earlier snapshots whose features a classifier of means sees too, the oldest first; there, their classes have not drifted. */
+    int expert_count;
+    model_expert_name *expert_names; /* owned; (expert_count) */
+    struct model **experts;          /* owned; (expert_count) references; NULL until they are loaded (m2kd/experts.h) */
+    float *prototypes;   /* owned; (classes, model_width) means of features, a unit vector of each expert and last of net; always present */
+    float *covariance;   /* owned; COVARIANCE_FLOATS(model_width), see m2kd/prototypes.h; always present */
     uint32_t *images;    /* owned; (classes) training images behind each prototype; 0: not known; always present */
     uint8_t *retired;    /* owned; (classes), 1 = never to be predicted (retire.h); not in files */
     float score_scale;   /* probabilities = softmax(score_scale * scores) */
@@ -43,6 +56,15 @@ int model_new(struct model **out, const struct resnet_spec *spec, const int *ste
 /* A model of its own that is `from` in everything but its network's isa and precision, which is fp32; one reference.
  * Errors: ERR_INVALID (isa not available), ERR_NOMEM. */
 int model_copy(struct model **out, const struct model *from, enum conv_isa isa);
+/* Floats of a prototype: the features of all experts and of the network. */
+int model_width(const struct model *m);
+/* Gives m, which has none, these experts: names are copied, models held; `experts` may be NULL: not loaded. Prototypes and covariance
+ * become zeros of the new width. Errors: ERR_FORMAT (count negative, or more than MODEL_MAX_WIDTH allows), ERR_NOMEM; m is as before then. */
+int model_set_experts(struct model *m, const model_expert_name *names, struct model *const *experts,
+                      int count);
+/* The same model without experts, its statistics those of the network's own features; `m` itself, held, where it has none. New, one
+ * reference. Errors: ERR_NOMEM. */
+int model_alone(struct model **out, struct model *m);
 /* Prototypes, covariance and image counts of the classes that `from` knows, all of which `to` has, of as many features. */
 void model_copy_statistics(struct model *to, const struct model *from);
 /* Whether m is of the network of `from`, with its steps and `more` after them: what files that belong together are asked. */
@@ -59,7 +81,7 @@ void model_step_classes(const struct model *m, int step, int *first, int *end);
 int model_save(const struct model *m, const char *path, uint64_t *out_bytes);
 int model_load(struct model **out, const char *path, enum conv_isa isa);
 
-/* The linear map of unit features that the classifier is, unless it is the head: scores = rows (classes, F) times
+/* The linear map of features that the classifier is, unless it is the head: scores = rows (classes, model_width) times
  * features, plus bias (classes). Errors: ERR_INVALID (it is the head), ERR_NUMERIC (the covariance is none), ERR_NOMEM. */
 int model_classifier_rows(const struct model *m, float *rows, float *bias);
 

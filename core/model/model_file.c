@@ -11,8 +11,8 @@
 
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
-#define SECTION_COVARIANCE CONTAINER_ID('C', 'O', 'V', 'A')
 #define SECTION_IMAGES CONTAINER_ID('S', 'E', 'E', 'N')
+#define SECTION_EXPERTS CONTAINER_ID('E', 'X', 'P', 'T')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
@@ -54,11 +54,32 @@ static bool scores_valid(const struct model_file_spec *s)
 
 size_t model_file_prototypes(const struct model *m)
 {
-    return (size_t)m->net->spec.classes * (size_t)m->net->feature_count;
+    return (size_t)m->net->spec.classes * (size_t)model_width(m);
+}
+
+bool model_file_name_valid(const char name[MODEL_EXPERT_NAME])
+{
+    size_t length = strnlen(name, MODEL_EXPERT_NAME);
+    if (length == 0 || length == MODEL_EXPERT_NAME || name[0] == '.')
+        return false;
+    for (size_t i = 0; i < MODEL_EXPERT_NAME; i++) {
+        char c = name[i];
+        if (i < length ? c <= ' ' || c > '~' || c == '/' : c != '\0')
+            return false;
+    }
+    return true;
+}
+
+static bool names_valid(const model_expert_name *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!model_file_name_valid(names[i]))
+            return false;
+    return true;
 }
 
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
-                        struct container_section *sections)
+                        struct container_section *sections, int *count)
 {
     const struct resnet_spec *net = &m->net->spec;
     struct model_file_spec s = {
@@ -74,10 +95,11 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     };
     memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
     memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
-    size_t covariance_floats = COVARIANCE_FLOATS(m->net->feature_count);
+    size_t covariance_floats = COVARIANCE_FLOATS(model_width(m));
     if (!scores_valid(&s) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
         !model_file_finite(m->covariance, covariance_floats) ||
-        !model_file_params_valid(m->net, m->params))
+        !model_file_params_valid(m->net, m->params) ||
+        !names_valid(m->expert_names, m->expert_count))
         return ERR_INVALID;
 
     *spec = s;
@@ -85,9 +107,10 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     sections[1] = (struct container_section){
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
     sections[2] = (struct container_section){
-        SECTION_COVARIANCE, covariance_floats * sizeof *m->covariance, m->covariance};
-    sections[3] = (struct container_section){
         SECTION_IMAGES, (uint64_t)net->classes * sizeof *m->images, m->images};
+    sections[3] = (struct container_section){
+        SECTION_EXPERTS, (uint64_t)m->expert_count * sizeof *m->expert_names, m->expert_names};
+    *count = m->expert_count ? 4 : 3;
     return 0;
 }
 
@@ -114,6 +137,19 @@ static int restore_images(const struct container *c, struct model *m)
         return ERR_FORMAT;
     memcpy(m->images, s.data, bytes);
     return 0;
+}
+
+/* A model without experts has no such section. */
+static int restore_experts(const struct container *c, struct model *m)
+{
+    struct container_section s;
+    if (container_find(c, SECTION_EXPERTS, &s) != 0)
+        return 0;
+    int count = (int)(s.size_bytes / MODEL_EXPERT_NAME);
+    if (s.size_bytes > MODEL_MAX_WIDTH * MODEL_EXPERT_NAME || count == 0 ||
+        s.size_bytes % MODEL_EXPERT_NAME != 0 || !names_valid(s.data, count))
+        return ERR_FORMAT;
+    return model_set_experts(m, s.data, NULL, count);
 }
 
 static int restore_empty(struct model **out, const struct container *c,
@@ -168,10 +204,9 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
     /* From here the channel count is known to be in range. */
     err = scores_valid(&spec) ? 0 : ERR_FORMAT;
     if (!err)
-        err = model_file_floats(c, SECTION_COVARIANCE, COVARIANCE_FLOATS(m->net->feature_count),
-                                m->covariance);
-    if (!err)
         err = restore_images(c, m);
+    if (!err)
+        err = restore_experts(c, m);
     if (err) {
         model_release(m);
         return err;

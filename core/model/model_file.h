@@ -1,6 +1,6 @@
 /*
  * model_file.h - the sections that model files and snapshots have in common: all of a model but
- * its parameters and prototypes, which each writes in its own precision. Private to what reads and writes these files: model.c,
+ * its parameters, prototypes and covariance, which each writes in its own precision. Private to what reads and writes these files: model.c,
  * retire.c and m2kd/snapshot*.c; core/m2kd/SNAPSHOT_FORMAT.md has the layout.
  */
 #ifndef ACCRETED_CORE_MODEL_MODEL_FILE_H
@@ -13,9 +13,11 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-enum { MODEL_FILE_SECTIONS = 4 }; /* SPEC, STEP, COVA, SEEN */
+enum { MODEL_FILE_SECTIONS = 4 }; /* SPEC, STEP, SEEN and, where there are experts, EXPT */
 
+/* What each writes in its own precision. */
 #define MODEL_FILE_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')
+#define MODEL_FILE_COVARIANCE CONTAINER_ID('C', 'O', 'V', 'A')
 
 /* The SPEC section, as it stands in the file. */
 struct model_file_spec {
@@ -25,20 +27,23 @@ struct model_file_spec {
     float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* 0 beyond `channels` */
 };
 
-/* Fills *spec and sections[0..MODEL_FILE_SECTIONS-1], which borrow from `m` and `spec`.
+/* Fills *spec and sections[0..*count-1], MODEL_FILE_SECTIONS at most, which borrow from `m` and `spec`.
  * ERR_INVALID when `m` holds what a reader would refuse (a number that is not finite, a negative variance, a
  * standard deviation or score scale that is not positive): no file is better than an unreadable one. */
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
-                        struct container_section *sections);
+                        struct container_section *sections, int *count);
 
-/* A new model with everything those sections say, parameters and prototypes zeroed; one
+/* A new model with everything those sections say, its experts not loaded, parameters, prototypes and covariance zeroed; one
  * reference. Errors: ERR_FORMAT (sections missing, of the wrong size or out of range), ERR_NOMEM. */
 int model_file_restore(struct model **out, const struct container *c, enum conv_isa isa);
 
 /* How many classes the file says it knows, at least 1. Errors: ERR_FORMAT. */
 int model_file_classes(const struct container *c, int *classes);
 
-/* Floats of all prototypes: (classes, feature_count). */
+/* Whether it names a file of a folder: printable, no folder, nothing hidden, and zeros end it. */
+bool model_file_name_valid(const char name[MODEL_EXPERT_NAME]);
+
+/* Floats of all prototypes: (classes, model_width). */
 size_t model_file_prototypes(const struct model *m);
 
 /* Copies a section of `count` floats. Errors: ERR_FORMAT (missing, or of another size), ERR_CORRUPT (not all finite). */

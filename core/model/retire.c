@@ -14,7 +14,7 @@
 
 void model_retire(struct model *m, int class_index)
 {
-    size_t width = (size_t)m->net->feature_count;
+    size_t width = (size_t)model_width(m);
     m->retired[class_index] = 1;
     m->images[class_index] = 0;
     memset(m->prototypes + (size_t)class_index * width, 0, width * sizeof *m->prototypes);
@@ -99,13 +99,18 @@ int model_live(struct model **out, struct model *m)
     free(step_end);
     if (err)
         return err;
+    err = model_set_experts(to, m->expert_names, m->experts, m->expert_count);
+    if (err) {
+        model_release(to);
+        return err;
+    }
     copy_params(m, to);
-    copy_rows(m, (size_t)m->net->feature_count, m->prototypes, to->prototypes);
+    copy_rows(m, (size_t)model_width(m), m->prototypes, to->prototypes);
     for (int c = 0, live = 0; c < classes; c++)
         if (!m->retired[c])
             to->images[live++] = m->images[c];
     memcpy(to->covariance, m->covariance,
-           COVARIANCE_FLOATS(m->net->feature_count) * sizeof *to->covariance);
+           COVARIANCE_FLOATS(model_width(m)) * sizeof *to->covariance);
     memcpy(to->mean, m->mean, sizeof to->mean);
     memcpy(to->std, m->std, sizeof to->std);
     to->classifier = m->classifier;
@@ -169,7 +174,7 @@ static int follow_base(const char *path, struct container_section *s, struct bas
     if (s->size_bytes != sizeof *base)
         return ERR_FORMAT;
     memcpy(base, s->data, sizeof *base);
-    if (!base_name_valid(base))
+    if (!model_file_name_valid(base->name))
         return ERR_FORMAT;
     snprintf(below, sizeof below, "%.*s%s", (int)base_folder(path), path, base->name);
     int err = container_read(&c, below, CONTAINER_SNAPSHOT);

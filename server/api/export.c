@@ -119,7 +119,7 @@ static void done(void *ctx)
     else if (!reply_classes_changing(e->req))
         reply_problem(e->req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
-                      " of the data directory from a backup.",
+                      ", and snapshots/ of the versions before it, of the data directory from a backup.",
                       e->version.version, err_str(e->err), e->version.version);
     exporting_free(e);
 }

@@ -40,12 +40,12 @@ json_t *model_json(struct db_txn *t, const struct version *v, int *err)
     }
     bool dense = v->active ? !v->from_snapshot : v->dense_kept;
     json_t *o = json_pack(
-        "{s:I, s:o, s:o, s:i, s:I, s:i, s:b, s:b, s:o, s:i, s:o, s:o, s:I, s:s, s:o, s:o, s:f}",
+        "{s:I, s:o, s:o, s:i, s:I, s:i, s:b, s:b, s:o, s:i, s:o, s:i, s:o, s:I, s:s, s:o, s:o, s:f}",
         "version", (json_int_t)v->version, "parent", format_id(v->parent), "refines",
         format_id(v->refines), "children", v->children, "job",
         (json_int_t)v->job, "step", v->step, "active", (int)v->active, "published",
         (int)v->published, "gate", format_stored(gate), "classes", classes_live(classes, count), "class_names", names_json(classes, count),
-        "created", format_time(v->created_ms), "model_bytes",
+        "experts", v->experts, "created", format_time(v->created_ms), "model_bytes",
         (json_int_t)(v->dense_kept ? v->model_bytes : 0), "weights",
         dense ? "dense" : "snapshot", "accuracy", format_real(v->accuracy_dense),
         "serving_accuracy", format_real(dense ? v->accuracy_dense : v->accuracy_pruned),

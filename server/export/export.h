@@ -14,7 +14,7 @@
     "The weights belong to whoever trained them; accreted, which wrote this file, is MIT-licensed."
 
 struct export_source { /* all borrowed */
-    const struct model *model;
+    struct model *model;
     const char *const *labels; /* (classes), UTF-8 */
     int64_t version;
     bool from_snapshot; /* rebuilt from the pruned snapshot, no longer dense */

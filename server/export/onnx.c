@@ -64,6 +64,8 @@ enum shape_field {
 struct writer {
     struct protobuf p;
     const struct export_source *source;
+    const struct model *at; /* whose network is written: the source's or an expert's */
+    char prefix[24];        /* of all its names; empty for the source's */
     float *folded; /* room for the largest convolution's weights */
 };
 
@@ -165,13 +167,20 @@ static void put_value(struct writer *w, enum graph_field field, const char *name
 
 /* ---- the network ---- */
 
-/* "stage1.block0.conv1", and with a suffix: "stage1.block0.conv1.relu". */
-static void layer_name(const struct resnet *net, int layer, const char *suffix,
+/* "stage1.block0.conv1", and with a suffix: "stage1.block0.conv1.relu"; of the first expert "expert1.stage1.block0.conv1". */
+static void layer_name(const struct writer *w, int layer, const char *suffix,
                        char name[NAME_BYTES])
 {
+    const struct resnet *net = w->at->net;
     const char *weight = net->params.entries[net->layers[layer].weight].name;
     int stem = (int)(strrchr(weight, '.') - weight);
-    snprintf(name, NAME_BYTES, "%.*s%s", stem, weight, suffix);
+    snprintf(name, NAME_BYTES, "%s%.*s%s", w->prefix, stem, weight, suffix);
+}
+
+/* A name of the network that is no layer's. */
+static void network_name(const struct writer *w, const char *name, char out[NAME_BYTES])
+{
+    snprintf(out, NAME_BYTES, "%s%s", w->prefix, name);
 }
 
 /* x = (pixels / 255 - mean) / std, as one multiplication and one addition. */
@@ -203,15 +212,15 @@ static void fold_weights(const struct conv *c, const float *weights, const float
 /* Convolution and batch norm, as one Conv with a bias; its output bears the layer's name. */
 static void put_conv(struct writer *w, int layer, const char *input)
 {
-    const struct model *m = w->source->model;
+    const struct model *m = w->at;
     const struct resnet_layer *l = &m->net->layers[layer];
     const struct param_entry *e = m->net->params.entries;
     const struct conv *c = &l->conv;
     char output[NAME_BYTES], weight[NAME_BYTES], bias[NAME_BYTES];
     float inv[NORM_MAX_CHANNELS], scale[NORM_MAX_CHANNELS], shift[NORM_MAX_CHANNELS];
-    layer_name(m->net, layer, "", output);
-    layer_name(m->net, layer, ".weight", weight);
-    layer_name(m->net, layer, ".bias", bias);
+    layer_name(w, layer, "", output);
+    layer_name(w, layer, ".weight", weight);
+    layer_name(w, layer, ".bias", bias);
     for (int i = 0; i < c->cout; i++)
         inv[i] = 1 / sqrtf(m->params[e[l->var].offset + i] + NORM_EPSILON);
     norm_affine(c->cout, m->params + e[l->gamma].offset, m->params + e[l->beta].offset,
@@ -241,10 +250,10 @@ static void put_shortcut_constants(struct writer *w)
 /* Every second pixel, with channels of zeros before and after (pool.h, pool_shortcut). */
 static void put_shortcut(struct writer *w, int layer, const char *input, const char *output)
 {
-    const struct conv *c = &w->source->model->net->layers[layer].conv;
+    const struct conv *c = &w->at->net->layers[layer].conv;
     char sliced[NAME_BYTES], pads[NAME_BYTES];
-    layer_name(w->source->model->net, layer, ".shortcut.sliced", sliced);
-    layer_name(w->source->model->net, layer, ".shortcut.pads", pads);
+    layer_name(w, layer, ".shortcut.sliced", sliced);
+    layer_name(w, layer, ".shortcut.pads", pads);
     int before = (c->cout - c->cin) / 2, after = c->cout - c->cin - before;
     size_t node = node_begin(w, "Slice", sliced, input, "shortcut.starts", "shortcut.ends");
     protobuf_text(&w->p, NODE_INPUT, "shortcut.axes");
@@ -258,19 +267,18 @@ static void put_shortcut(struct writer *w, int layer, const char *input, const c
 static void put_any_shortcut(struct writer *w, const struct resnet_block *b, const char *input,
                              char name[NAME_BYTES])
 {
-    const struct resnet *net = w->source->model->net;
     switch (b->shortcut) {
     case SHORTCUT_NONE:
     case SHORTCUT_IDENTITY:
         snprintf(name, NAME_BYTES, "%s", input);
         break;
     case SHORTCUT_SUBSAMPLE:
-        layer_name(net, b->first, ".shortcut", name);
+        layer_name(w, b->first, ".shortcut", name);
         put_shortcut(w, b->first, input, name);
         break;
     case SHORTCUT_PROJECTION:
         put_conv(w, b->projection, input);
-        layer_name(net, b->projection, "", name);
+        layer_name(w, b->projection, "", name);
         break;
     }
 }
@@ -278,35 +286,34 @@ static void put_any_shortcut(struct writer *w, const struct resnet_block *b, con
 /* relu(conv2(relu(conv1(x))) + shortcut(x)), from `value` to `value`. */
 static void put_block(struct writer *w, const struct resnet_block *b, char value[NAME_BYTES])
 {
-    const struct resnet *net = w->source->model->net;
     char name[NAME_BYTES], conv[NAME_BYTES];
     put_conv(w, b->first, value);
-    layer_name(net, b->first, "", conv);
-    layer_name(net, b->first, ".relu", name);
+    layer_name(w, b->first, "", conv);
+    layer_name(w, b->first, ".relu", name);
     put_node(w, "Relu", name, conv, NULL, NULL);
     put_conv(w, b->last, name);
     put_any_shortcut(w, b, value, name);
-    layer_name(net, b->last, "", conv);
-    layer_name(net, b->last, ".sum", value);
+    layer_name(w, b->last, "", conv);
+    layer_name(w, b->last, ".sum", value);
     put_node(w, "Add", value, conv, name, NULL);
-    layer_name(net, b->last, ".sum", name);
-    layer_name(net, b->last, ".relu", value);
+    layer_name(w, b->last, ".sum", name);
+    layer_name(w, b->last, ".relu", value);
     put_node(w, "Relu", value, name, NULL, NULL);
 }
 
 /* From "normalised" to `value`. */
 static void put_stem(struct writer *w, char value[NAME_BYTES])
 {
-    const struct resnet *net = w->source->model->net;
+    const struct resnet *net = w->at->net;
     char conv[NAME_BYTES], relu[NAME_BYTES];
     put_conv(w, 0, "normalised");
-    layer_name(net, 0, "", conv);
-    layer_name(net, 0, ".relu", relu);
+    layer_name(w, 0, "", conv);
+    layer_name(w, 0, ".relu", relu);
     put_node(w, "Relu", relu, conv, NULL, NULL);
     snprintf(value, NAME_BYTES, "%s", relu);
     if (!net->blocks[0].max_pool)
         return;
-    layer_name(net, 0, ".pooled", value);
+    layer_name(w, 0, ".pooled", value);
     size_t node = node_begin(w, "MaxPool", value, relu, NULL, NULL);
     put_ints(w, "kernel_shape", 2, (const int[]){3, 3});
     put_ints(w, "strides", 2, (const int[]){2, 2});
@@ -314,30 +321,30 @@ static void put_stem(struct writer *w, char value[NAME_BYTES])
     node_end(w, node);
 }
 
-/* From "image" to "features" (N, F). */
+/* From "normalised" to "features" (N, F). */
 static void put_network(struct writer *w)
 {
-    const struct resnet *net = w->source->model->net;
-    char value[NAME_BYTES];
-    put_normalisation(w, "normalised");
+    const struct resnet *net = w->at->net;
+    char value[NAME_BYTES], pooled[NAME_BYTES], features[NAME_BYTES];
+    network_name(w, "pooled", pooled);
+    network_name(w, "features", features);
     put_stem(w, value);
-    put_shortcut_constants(w);
     for (int k = 1; k < net->block_count; k++)
         put_block(w, &net->blocks[k], value);
-    put_node(w, "GlobalAveragePool", "pooled", value, NULL, NULL);
-    size_t node = node_begin(w, "Flatten", "features", "pooled", NULL, NULL);
+    put_node(w, "GlobalAveragePool", pooled, value, NULL, NULL);
+    size_t node = node_begin(w, "Flatten", features, pooled, NULL, NULL);
     put_int(w, "axis", 1);
     node_end(w, node);
 }
 
 /* ---- the classifiers ---- */
 
-/* output (N, classes) = input (N, F) times the transposed rows, plus bias, all scaled. */
-static int put_linear(struct writer *w, const char *output, const char *input, const float *rows,
-                      const float *bias)
+/* output (N, classes) = input (N, width) times the transposed rows, plus bias, all scaled. */
+static int put_linear(struct writer *w, const char *output, const char *input, int width,
+                      const float *rows, const float *bias)
 {
     const struct model *m = w->source->model;
-    const int dims[2] = {m->net->spec.classes, m->net->head_features[0]};
+    const int dims[2] = {m->net->spec.classes, width};
     size_t count = (size_t)dims[0] * (size_t)dims[1];
     float *scaled = malloc((count + (size_t)dims[0]) * sizeof *scaled);
     if (!scaled)
@@ -359,18 +366,18 @@ static int put_head(struct writer *w)
 {
     const struct model *m = w->source->model;
     const struct param_entry *e = m->net->params.entries;
-    return put_linear(w, "logits", "features", m->params + e[m->net->head_weight[0]].offset,
+    return put_linear(w, "logits", "features", m->net->head_features[0],
+                      m->params + e[m->net->head_weight[0]].offset,
                       m->params + e[m->net->head_bias[0]].offset);
 }
 
-/* Features of unit length. What is added to their squares changes none but those of a row of zeros,
- * which stays one: its cosines are 0, as they are in frozen.c. Products with ones sum the squares up
- * and spread the norm over the row again: matrices that all runtimes take, whatever N is. */
-static int put_unit_features(struct writer *w)
+/* What the norms of all networks' features share. Products with ones sum the squares up and spread the norm over the row again:
+ * matrices that all runtimes take, whatever N is. What is added to the squares changes none but those of a row of zeros,
+ * which stays one: its cosines are 0, as they are in frozen.c. */
+static int put_norm_constants(struct writer *w)
 {
-    const struct model *m = w->source->model;
     const float smallest = 1e-30f;
-    const int column[2] = {m->net->head_features[0], 1}, row[2] = {1, column[0]};
+    const int column[2] = {w->at->net->feature_count, 1}, row[2] = {1, column[0]};
     float *ones = malloc((size_t)column[0] * sizeof *ones);
     if (!ones)
         return ERR_NOMEM;
@@ -380,25 +387,70 @@ static int put_unit_features(struct writer *w)
     put_tensor(w, "norm.column", TENSOR_FLOAT, column, 2, ones);
     put_tensor(w, "norm.row", TENSOR_FLOAT, row, 2, ones);
     free(ones);
-    put_node(w, "Mul", "norm.squares", "features", "features", NULL);
-    put_node(w, "MatMul", "norm.sum", "norm.squares", "norm.column", NULL);
-    put_node(w, "Add", "norm.positive", "norm.sum", "norm.smallest", NULL);
-    put_node(w, "Sqrt", "norm", "norm.positive", NULL, NULL);
-    put_node(w, "MatMul", "norm.spread", "norm", "norm.row", NULL);
-    put_node(w, "Div", "features.unit", "features", "norm.spread", NULL);
     return 0;
 }
 
-static int put_prototypes(struct writer *w)
+/* The network's features as unit vectors. */
+static void put_unit_features(struct writer *w)
+{
+    static const char *const names[] = {"features", "norm.squares", "norm.sum", "norm.positive",
+                                        "norm", "norm.spread", "features.unit"};
+    enum { FEATURES, SQUARES, SUM, POSITIVE, NORM, SPREAD, UNIT, NAMES };
+    char n[NAMES][NAME_BYTES];
+    for (int i = 0; i < NAMES; i++)
+        network_name(w, names[i], n[i]);
+    put_node(w, "Mul", n[SQUARES], n[FEATURES], n[FEATURES], NULL);
+    put_node(w, "MatMul", n[SUM], n[SQUARES], "norm.column", NULL);
+    put_node(w, "Add", n[POSITIVE], n[SUM], "norm.smallest", NULL);
+    put_node(w, "Sqrt", n[NORM], n[POSITIVE], NULL, NULL);
+    put_node(w, "MatMul", n[SPREAD], n[NORM], "norm.row", NULL);
+    put_node(w, "Div", n[UNIT], n[FEATURES], n[SPREAD], NULL);
+}
+
+static void set_network(struct writer *w, int expert)
 {
     const struct model *m = w->source->model;
-    size_t classes = (size_t)m->net->spec.classes, count = classes * (size_t)m->net->feature_count;
+    bool own = expert == m->expert_count;
+    w->at = own ? m : m->experts[expert];
+    w->prefix[0] = '\0';
+    if (!own)
+        snprintf(w->prefix, sizeof w->prefix, "expert%d.", expert + 1);
+}
+
+/* The features of all experts and of the network, as unit vectors, side by side: "features.all". */
+static void put_all_features(struct writer *w)
+{
+    int count = w->source->model->expert_count;
+    char unit[NAME_BYTES];
+    for (int i = 0; i <= count; i++) {
+        set_network(w, i);
+        if (i < count)
+            put_network(w); /* the own one stands already */
+        put_unit_features(w);
+    }
+    size_t node = node_begin(w, "Concat", "features.all", NULL, NULL, NULL);
+    for (int i = 0; i <= count; i++) {
+        set_network(w, i);
+        network_name(w, "features.unit", unit);
+        protobuf_text(&w->p, NODE_INPUT, unit);
+    }
+    put_int(w, "axis", 1);
+    node_end(w, node);
+}
+
+static int put_means(struct writer *w)
+{
+    const struct model *m = w->source->model;
+    int width = model_width(m);
+    size_t classes = (size_t)m->net->spec.classes, count = classes * (size_t)width;
     float *rows = malloc((count + classes) * sizeof *rows);
     int err = rows ? model_classifier_rows(m, rows, rows + count) : ERR_NOMEM;
     if (!err)
-        err = put_unit_features(w);
+        err = put_norm_constants(w);
     if (!err)
-        err = put_linear(w, "logits", "features.unit", rows, rows + count);
+        put_all_features(w);
+    if (!err)
+        err = put_linear(w, "logits", "features.all", width, rows, rows + count);
     free(rows);
     return err;
 }
@@ -412,7 +464,7 @@ static int put_classifier(struct writer *w)
         break;
     case CLASSIFIER_PROTOTYPES:
     case CLASSIFIER_DISCRIMINANT:
-        err = put_prototypes(w);
+        err = put_means(w);
         break;
     }
     size_t node = node_begin(w, "Softmax", "probabilities", "logits", NULL, NULL);
@@ -426,6 +478,8 @@ static int put_graph(struct writer *w)
     const struct resnet_spec *s = &w->source->model->net->spec;
     size_t graph = protobuf_begin(&w->p, MODEL_GRAPH);
     protobuf_text(&w->p, GRAPH_NAME, "accreted");
+    put_normalisation(w, "normalised");
+    put_shortcut_constants(w);
     put_network(w);
     int err = put_classifier(w);
     put_value(w, GRAPH_INPUT, "image", 3, (const int[]){s->channels, s->height, s->width});
@@ -490,7 +544,7 @@ static void put_opset(struct writer *w)
 
 int onnx_write(const struct export_source *s, void **out, size_t *out_bytes)
 {
-    struct writer w = {.source = s};
+    struct writer w = {.source = s, .at = s->model};
     size_t largest = 0;
     for (int i = 0; i < s->model->net->layer_count; i++) {
         size_t floats = conv_weight_floats(&s->model->net->layers[i].conv);

@@ -5,7 +5,8 @@
  *   image          float (N, channels, height, width), the pixels as they are, 0 to 255; of colour
  *                  images the order is red, green, blue. Normalisation is part of the graph.
  *   logits         float (N, classes), of the model's own classifier: score_scale times the main
- *                  head's outputs, or times the cosines of the features with the prototypes
+ *                  head's outputs, or times the cosines or discriminants of the features, those of its experts too, whose networks are
+ *                  part of the graph ("expert1." before their names)
  *   probabilities  float (N, classes), their softmax: what /api/v1/predict answers
  * Batch normalisation is folded into the convolutions. Labels and origin stand in metadata_props.
  */

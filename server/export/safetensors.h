@@ -5,11 +5,15 @@
  * JSON, then the tensors, little-endian, one after the other without a gap. Ours are all F32 and
  * named as in core/model/params.h, and "prototypes" (classes, features) and "covariance", the lower triangle of
  * (features, features) row by row (core/m2kd/prototypes.h). Convolutions are (Cout, Cin, K,
- * K) as PyTorch has them; everything else as it is in memory. __metadata__ holds, as strings:
+ * K) as PyTorch has them; everything else as it is in memory. So far the network is whole and classifies alone, as import takes it.
+ * If the model has experts (core/m2kd/experts.h), "experts.prototypes" (classes, width) and "experts.covariance" of all features
+ * follow, and the parameters of each, "expert1." before their names: with these it answers as the daemon does.
+ * __metadata__ holds, as strings:
  *   format "pt", accreted_format "1", accreted_version, arch, version, weights, licence
  *   spec    {"blocks","channels","height","width","classes"}       labels   names by output index
  *   mean, std   a channel, of pixels in 0..1                       steps    classes after each step
  *   classifier  "head", "prototypes" or "discriminant"; score_scale   probabilities = softmax(scale * scores)
+ *   experts     how many there are
  * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling:
  * core/model/resnet.h.
  */
@@ -20,14 +24,14 @@
 
 #include "server/export/export.h"
 
-enum { SAFETENSORS_MAX_HEADER = 1 << 20 };
+enum { SAFETENSORS_MAX_HEADER = 1 << 22 };
 
 /* The file's bytes, to be freed by the caller. Any thread. Errors: ERR_NOMEM. */
 int safetensors_write(const struct export_source *s, void **out, size_t *out_bytes);
 
 struct safetensors { /* what was read; release it */
     struct model *model; /* one reference; of one step, whatever the metadata say: the snapshots of
-                          * its past are not in the file */
+                          * its past are not in the file; without experts, which are snapshots */
     char **labels;       /* (classes), each valid and no two the same */
     int label_count;
 };

@@ -48,7 +48,7 @@ static int read_header(struct reader *r, const void *data, size_t size_bytes)
     memcpy(&header_bytes, data, sizeof header_bytes);
     size_t rest = size_bytes - sizeof header_bytes;
     if (header_bytes > SAFETENSORS_MAX_HEADER || header_bytes > rest)
-        return wrong(r, "the header is longer than the file or 1 MiB");
+        return wrong(r, "the header is longer than the file or 4 MiB");
     const char *text = (const char *)data + sizeof header_bytes;
     json_error_t error;
     r->header = json_loadb(text, header_bytes, JSON_REJECT_DUPLICATES, &error);
@@ -217,6 +217,19 @@ static bool shape_equal(const json_t *shape, const struct layout_tensor *t)
     return true;
 }
 
+/* Where the tensor that `o` describes lies. */
+static int read_offsets(struct reader *r, const char *name, const json_t *o, struct range *out)
+{
+    const json_t *offsets = json_object_get(o, "data_offsets");
+    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    json_int_t begin = json_integer_value(first), end = json_integer_value(last);
+    if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last) ||
+        begin < 0 || end < begin || (uint64_t)end > r->tensor_bytes)
+        return wrong(r, "the data_offsets of tensor '%s' do not fit its shape or the file", name);
+    *out = (struct range){(size_t)begin, (size_t)end};
+    return 0;
+}
+
 static int read_range(struct reader *r, const struct layout_tensor *t, struct range *out)
 {
     const json_t *o = json_object_get(r->header, t->name);
@@ -227,16 +240,11 @@ static int read_range(struct reader *r, const struct layout_tensor *t, struct ra
         return wrong(r, "tensor '%s' must be of dtype F32", t->name);
     if (!shape_equal(json_object_get(o, "shape"), t))
         return wrong(r, "tensor '%s' has another shape than the spec gives it", t->name);
-    const json_t *offsets = json_object_get(o, "data_offsets");
-    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
-    json_int_t begin = json_integer_value(first), end = json_integer_value(last);
-    if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last) ||
-        begin < 0 || end < begin || (uint64_t)end > r->tensor_bytes ||
-        (size_t)(end - begin) != t->count * sizeof(float))
-        return wrong(r, "the data_offsets of tensor '%s' do not fit its shape or the file",
-                     t->name);
-    *out = (struct range){(size_t)begin, (size_t)end};
-    return 0;
+    int err = read_offsets(r, t->name, o, out);
+    if (!err && out->end - out->begin != t->count * sizeof(float))
+        err = wrong(r, "the data_offsets of tensor '%s' do not fit its shape or the file",
+                    t->name);
+    return err;
 }
 
 static int read_values(struct reader *r, const struct layout_tensor *t, size_t begin)
@@ -257,15 +265,44 @@ static int compare_ranges(const void *a, const void *b)
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Every tensor of the model, which together must be the whole file, no byte twice or unused. */
+static bool is_of_expert(const char *name)
+{
+    return strncmp(name, LAYOUT_EXPERT_PREFIX, strlen(LAYOUT_EXPERT_PREFIX)) == 0;
+}
+
+/* Tensors of experts: what they are is not asked, for nothing is taken from them, but they have their place in the file. */
+static int skip_experts(struct reader *r, struct range *ranges, int *count)
+{
+    const char *name;
+    json_t *o;
+    json_object_foreach(r->header, name, o) {
+        if (!is_of_expert(name))
+            continue;
+        int err = read_offsets(r, name, o, &ranges[*count]);
+        if (err)
+            return err;
+        ++*count;
+    }
+    return 0;
+}
+
+/* Whether the ranges are the whole file together, no byte twice or unused. */
+static int check_ranges(struct reader *r, struct range *ranges, int count)
+{
+    size_t at = 0;
+    qsort(ranges, (size_t)count, sizeof *ranges, compare_ranges);
+    for (int i = 0; i < count; at = ranges[i++].end)
+        if (ranges[i].begin != at)
+            return wrong(r, "the tensors overlap or leave a gap");
+    return at == r->tensor_bytes ? 0 : wrong(r, "there are bytes after the last tensor");
+}
+
+/* Every tensor of the model. */
 static int read_tensors(struct reader *r)
 {
     const struct model *m = r->result.model;
     int count = layout_count(m), err = 0;
-    if (json_object_size(r->header) != (size_t)count + 1)
-        return wrong(r, "the file must hold %d tensors and __metadata__; it holds %zu entries",
-                     count, json_object_size(r->header));
-    struct range *ranges = calloc((size_t)count, sizeof *ranges);
+    struct range *ranges = calloc(json_object_size(r->header) + (size_t)count, sizeof *ranges);
     if (!ranges)
         return ERR_NOMEM;
     for (int i = 0; i < count && !err; i++) {
@@ -275,13 +312,13 @@ static int read_tensors(struct reader *r)
         if (!err)
             err = read_values(r, &t, ranges[i].begin);
     }
-    qsort(ranges, (size_t)count, sizeof *ranges, compare_ranges);
-    size_t at = 0;
-    for (int i = 0; i < count && !err; at = ranges[i++].end)
-        if (ranges[i].begin != at)
-            err = wrong(r, "the tensors overlap or leave a gap");
-    if (!err && at != r->tensor_bytes)
-        err = wrong(r, "there are bytes after the last tensor");
+    if (!err)
+        err = skip_experts(r, ranges, &count);
+    if (!err && json_object_size(r->header) != (size_t)count + 1)
+        err = wrong(r, "the file must hold %d tensors, those of experts, and __metadata__; it holds %zu entries",
+                    layout_count(m), json_object_size(r->header));
+    if (!err)
+        err = check_ranges(r, ranges, count);
     free(ranges);
     return err;
 }

@@ -26,16 +26,18 @@ static json_t *make_metadata(const struct export_source *s)
 {
     const struct model *m = s->model;
     const struct resnet_spec *spec = &m->net->spec;
-    char arch[32], version[32], scale[32];
+    char arch[32], version[32], scale[32], experts[16];
     snprintf(arch, sizeof arch, "%s-%d", spec->arch == RESNET_18 ? "resnet" : "cifar-resnet",
              resnet_depth(spec->arch, spec->blocks));
     snprintf(version, sizeof version, "%lld", (long long)s->version);
     snprintf(scale, sizeof scale, "%.9g", (double)m->score_scale);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
+    snprintf(experts, sizeof experts, "%d", m->expert_count);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
                           "accreted_format", SAFETENSORS_FORMAT, "accreted_version",
                           ACCRETED_VERSION, "arch", arch, "version", version, "weights",
                           s->from_snapshot ? "snapshot" : "dense", "licence", EXPORT_LICENCE,
-                          "classifier", export_classifier(s), "score_scale", scale);
+                          "classifier", export_classifier(s), "score_scale", scale, "experts",
+                          experts);
     json_t *shape = json_pack("{s:i, s:i, s:i, s:i, s:i}", "blocks", spec->blocks, "channels",
                               spec->channels, "height", spec->height, "width", spec->width,
                               "classes", spec->classes);
@@ -58,15 +60,35 @@ static json_t *describe_tensor(const struct layout_tensor *t, size_t begin)
                      (json_int_t)begin, (json_int_t)(begin + t->count * sizeof(float)));
 }
 
+/* The tensors of a file: those of the network alone, then those of the experts. */
+struct contents {
+    const struct model *alone, *whole;
+};
+
+static int tensor_count(const struct contents *c)
+{
+    return layout_count(c->alone) + layout_expert_count(c->whole);
+}
+
+static void tensor_at(const struct contents *c, int index, struct layout_tensor *out)
+{
+    int own = layout_count(c->alone);
+    if (index < own)
+        layout_tensor(c->alone, index, out);
+    else
+        layout_expert_tensor(c->whole, index - own, out);
+}
+
 /* The header's text, to be freed; the size of all tensors together. NULL without memory. */
-static char *make_header(const struct export_source *s, size_t *tensor_bytes)
+static char *make_header(const struct export_source *s, const struct contents *c,
+                         size_t *tensor_bytes)
 {
     json_t *header = json_object();
     size_t at = 0;
     int failed = json_object_set_new(header, "__metadata__", make_metadata(s));
-    for (int i = 0; i < layout_count(s->model) && !failed; i++) {
+    for (int i = 0; i < tensor_count(c) && !failed; i++) {
         struct layout_tensor t;
-        layout_tensor(s->model, i, &t);
+        tensor_at(c, i, &t);
         failed = json_object_set_new(header, t.name, describe_tensor(&t, at));
         at += t.count * sizeof(float);
     }
@@ -77,10 +99,11 @@ static char *make_header(const struct export_source *s, size_t *tensor_bytes)
     return NULL;
 }
 
-int safetensors_write(const struct export_source *s, void **out, size_t *out_bytes)
+static int write_contents(const struct export_source *s, const struct contents *c, void **out,
+                          size_t *out_bytes)
 {
     size_t tensor_bytes;
-    char *header = make_header(s, &tensor_bytes);
+    char *header = make_header(s, c, &tensor_bytes);
     if (!header)
         return ERR_NOMEM;
     size_t text_bytes = strlen(header);
@@ -98,13 +121,24 @@ int safetensors_write(const struct export_source *s, void **out, size_t *out_byt
     memcpy(at, header, text_bytes);
     free(header);
     at += header_bytes;
-    for (int i = 0; i < layout_count(s->model); i++) {
+    for (int i = 0; i < tensor_count(c); i++) {
         struct layout_tensor t;
-        layout_tensor(s->model, i, &t);
+        tensor_at(c, i, &t);
         layout_to_file(&t, at);
         at += t.count * sizeof(float);
     }
     *out = file;
     *out_bytes = size;
     return 0;
+}
+
+int safetensors_write(const struct export_source *s, void **out, size_t *out_bytes)
+{
+    struct model *alone;
+    int err = model_alone(&alone, s->model);
+    if (err)
+        return err;
+    err = write_contents(s, &(struct contents){alone, s->model}, out, out_bytes);
+    model_release(alone);
+    return err;
 }

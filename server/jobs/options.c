@@ -50,6 +50,7 @@ static const struct option options[] = {
      {"fp32", "bf16", "fastest"}},
     {"classifier", OPTION_CHOICE, FIELD(learner.classifier), 0, 2,
      {"head", "prototypes", "discriminant"}},
+    {"experts", OPTION_INT, FIELD(learner.experts), 0, 63, {NULL}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
     {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
     {"feature_weight", OPTION_REAL, FIELD(learner.feature_weight), 0, 1000, {NULL}},

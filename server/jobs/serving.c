@@ -3,14 +3,18 @@
  */
 #include "server/jobs/serving.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/experts.h"
 #include "core/m2kd/snapshot.h"
 #include "core/model/retire.h"
 #include "server/jobs/data.h"
+#include "server/log.h"
 #include "server/store/versions.h"
 
 /* ---- life ---- */
@@ -71,14 +75,27 @@ int version_load(struct model **out, const char *data_dir, int64_t version, enum
                  bool *from_snapshot)
 {
     char path[4400];
+    struct model *m = NULL;
     data_path_number(path, sizeof path, data_dir, "models", version);
-    int err = model_load(out, path, isa);
+    int err = model_load(&m, path, isa);
     if (from_snapshot)
         *from_snapshot = err == ERR_MISSING;
-    if (err != ERR_MISSING)
-        return err;
-    data_path_number(path, sizeof path, data_dir, "snapshots", version);
-    return snapshot_load(out, path, isa);
+    if (err == ERR_MISSING) {
+        data_path_number(path, sizeof path, data_dir, "snapshots", version);
+        err = snapshot_load(&m, path, isa);
+    }
+    if (!err) {
+        snprintf(path, sizeof path, "%s/snapshots", data_dir);
+        err = experts_load(m, path, isa);
+        if (err)
+            log_error("version %" PRId64 " needs the snapshots of earlier ones, of which one in %s "
+                      "cannot be read (%s); restore it from a backup", version, path, err_str(err));
+    }
+    if (err)
+        model_release(m);
+    else
+        *out = m;
+    return err;
 }
 
 int serving_load(struct serving **out, const char *data_dir, int64_t version,
@@ -135,7 +152,7 @@ size_t serving_image_floats(const struct serving *s)
 
 size_t serving_feature_count(const struct serving *s)
 {
-    return (size_t)frozen_model(s->frozen)->net->feature_count;
+    return (size_t)model_width(frozen_model(s->frozen));
 }
 
 int serving_fit(const struct serving *s, const struct image *img, float *x)

@@ -358,6 +358,7 @@ static int write_publication(struct db_txn *t, void *ctx)
         .step = p->step,
         .active = w->published,
         .classes = p->classes,
+        .experts = r->model->expert_count,
         .model_bytes = (int64_t)r->model_bytes,
         .snapshot_bytes = (int64_t)r->snapshot_bytes,
         .dense_bytes = (int64_t)r->dense_bytes,

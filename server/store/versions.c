@@ -12,7 +12,8 @@
     "dense_bytes, sparsity, accuracy_dense, accuracy_pruned, created_ms, train_seconds, "          \
     "published, dense_kept, " from_snapshot ", (SELECT count(*) FROM versions c "                  \
     "WHERE c.parent = versions.version AND c.discarded_ms IS NULL), "                              \
-    "(SELECT json_extract(options, '$.store') FROM jobs WHERE id = job) IS 'shared', refines "     \
+    "(SELECT json_extract(options, '$.store') FROM jobs WHERE id = job) IS 'shared', refines, "    \
+    "experts "                                                                                     \
     "FROM versions "
 #define COLUMNS SELECT("from_snapshot")
 
@@ -49,6 +50,7 @@ static void read_version(sqlite3_stmt *s, void *element)
         .children = sqlite3_column_int(s, 17),
         .shared = sqlite3_column_int(s, 18) != 0,
         .refines = sqlite3_column_int64(s, 19),
+        .experts = sqlite3_column_int(s, 20),
     };
 }
 
@@ -229,9 +231,9 @@ static int insert_row(struct db_txn *t, const struct version *v)
     return sql_run(t,
                    "INSERT INTO versions (version, parent, job, step, active, classes, "
                    "model_bytes, snapshot_bytes, dense_bytes, sparsity, accuracy_dense, "
-                   "accuracy_pruned, created_ms, train_seconds, published, refines, "
+                   "accuracy_pruned, created_ms, train_seconds, published, refines, experts, "
                    "parent_from_snapshot) "
-                   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?5, ?15, "
+                   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?5, ?15, ?16, "
                    "coalesce((SELECT parent_from_snapshot FROM versions WHERE version = ?15), "
                    "(SELECT from_snapshot FROM versions WHERE version = ?2), 0))",
                    SQL(sql_int(v->version), sql_int_or_null(v->parent), sql_int(v->job),
@@ -240,7 +242,7 @@ static int insert_row(struct db_txn *t, const struct version *v)
                        sql_int(v->dense_bytes), sql_real(v->sparsity),
                        sql_real(v->accuracy_dense), sql_real(v->accuracy_pruned),
                        sql_int(v->created_ms), sql_real(v->train_seconds),
-                       sql_int_or_null(v->refines)));
+                       sql_int_or_null(v->refines), sql_int(v->experts)));
 }
 
 /* A class's row of the confusion matrix, and its score. */

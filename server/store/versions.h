@@ -39,6 +39,7 @@ struct version {
     int children;            /* versions that build on it */
     bool shared;             /* its snapshot is of the shared store */
     int classes;             /* outputs of its network: known after it, retired ones too */
+    int experts;             /* earlier snapshots whose features its classifier sees: so many networks more a prediction */
     int64_t model_bytes, snapshot_bytes, dense_bytes;
     double sparsity;
     double accuracy_dense, accuracy_pruned; /* over all test images; NaN: there were none */

@@ -420,7 +420,7 @@ def test_a_chain_that_is_half_erased_is_not_called_damaged(api):
     folder, later = api.daemon.data_dir, {k: v for k, v in KEEPS.items() if k != "depth"}
     for name, labels, options in (("one", FIRST, KEEPS), ("two", SECOND, later), ("three", ["grey"], later)):
         upload_step(api, name, labels)
-        api.learn(name, **{**options, "store": "shared"})
+        api.learn(name, **{**options, "store": "shared", "experts": 0})
     second, third = folder / "snapshots/2", (folder / "models/3").read_bytes()
     second.rename(folder / "aside")  # so that the one below it is erased alone
     with retiring(api, "green"):

@@ -6,7 +6,7 @@ import images
 from test_end_to_end import FIRST, LONG, SECOND, TINY, upload_step
 from test_versions import MODELS, activate, answer, model
 
-SHARED = {**TINY, "epochs": 8, "store": "shared", "prune": {"keep": 0.4, "epochs": 1}}
+SHARED = {**TINY, "epochs": 8, "store": "shared", "prune": {"keep": 0.4, "epochs": 1}, "experts": 0}
 
 
 def snapshots(api):

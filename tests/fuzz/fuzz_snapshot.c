@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "core/m2kd/experts.h"
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
 #include "core/storage/container.h"
@@ -118,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_file(path, file, size);
     struct model *m;
     if (snapshot_load(&m, path, CONV_ISA_BASELINE) == 0) {
+        experts_load(m, folder, CONV_ISA_BASELINE); /* what it names may be anything */
         use(m, path);
         model_release(m);
     }

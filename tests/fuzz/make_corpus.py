@@ -132,6 +132,7 @@ def safetensors():
             shapes.update({f"{place}.bn{i}.{part}": [out] for part in ("gamma", "beta", "mean", "var")})
     for head, features in (("head", 64), ("aux1", 16), ("aux2", 32)):
         shapes.update({head + ".weight": [2, features], head + ".bias": [2]})
+    shapes["covariance"] = [64 * 65 // 2]
     shapes["prototypes"] = [2, 64]
     metadata = {"accreted_format": "1", "mean": "[0.5]", "std": "[0.25]", "classifier": "head", "score_scale": "1",
                 "labels": '["cat","dog"]', "spec": '{"blocks":1,"channels":1,"height":8,"width":8,"classes":2}'}
@@ -143,6 +144,8 @@ def safetensors():
     text = json.dumps(header, separators=(",", ":")).encode()
     save("safetensors", "header", b"h" + text)
     save("safetensors", "cut", b"f" + struct.pack("<Q", len(text)) + text + bytes(64))
+    header["expert1.stem.conv1.weight"] = {"dtype": "F32", "shape": [0], "data_offsets": [at, at]}
+    save("safetensors", "experts", b"h" + json.dumps(header, separators=(",", ":")).encode())
     save("safetensors", "metadata", b"f" + struct.pack("<Q", 2) + b"{}")
 
 
@@ -187,6 +190,12 @@ def snapshots():
         ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), covariance, ("BASE", struct.pack("<Q56s", 0, b"base")),
         ("MASK", frame(numpy.packbits(claimed, bitorder="little").tobytes())), ("REST", rest.tobytes()),
         ("PROT", numpy.full(256, 0.125, "<f2").tobytes()), ("KEPT", numpy.full(claimed.sum(), 0.25, "<f2").tobytes())]))
+    # By itself, with that file as its expert.
+    save("snapshot", "experts", container(2, [
+        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), ("EXPT", struct.pack("<56s", b"base")),
+        ("COVH", struct.pack("<f", 0.5) + numpy.full(128 * 129 // 2, 0.5, "<f2").tobytes()),
+        ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes())), ("REST", rest.tobytes()),
+        ("PROT", numpy.full(512, 0.125, "<f2").tobytes()), ("KEPT", (codes / 31).astype("<f2").tobytes())]))
 
 
 images()

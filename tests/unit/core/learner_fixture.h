@@ -111,6 +111,7 @@ static inline struct learner_options options(void)
     o.lr_later = 0.5f; /* four epochs of a few batches must tell */
     o.view.pad = 1;
     o.view.flip = false;
+    o.experts = 0; /* test_learner_experts.c has its own */
     o.prune_keep = 0.5f;
     o.gang = 2;
     return o;

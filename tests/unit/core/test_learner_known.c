@@ -341,6 +341,7 @@ static void test_known_class_is_kept(void **state)
     struct dataset more, fresh, all;
     o.loss = LOSS_SOFTMAX;
     o.epochs = 8;
+    o.lr_later = 1; /* so that it is lost */
     make_look(&more, p->side, 0, 0, MORE, 3);
     make_data(&fresh, p->side, 2, 4, PER_CLASS, 1);
     join(&all, &more, &fresh);

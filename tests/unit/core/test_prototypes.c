@@ -78,7 +78,7 @@ static void test_map_is_the_minimum(void **state)
     for (int i = 0; i < N * F; i++)
         new[i] = 0.3f * new[i] + old[i];
     prototypes_normalise(N, F, new);
-    assert_int_equal(prototypes_fit_map(N, F, old, new, ridge, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, ridge, NULL, map), 0);
 
     double largest = 0;
     for (int a = 0; a < F; a++)
@@ -109,9 +109,9 @@ static void test_identity_when_nothing_to_learn(void **state)
     static float old[N * F];
     float map[F * F];
     fill_units(old, N, F, 4);
-    assert_int_equal(prototypes_fit_map(N, F, old, old, 0.01, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, old, 0.01, NULL, map), 0);
     check_identity(map);
-    assert_int_equal(prototypes_fit_map(0, F, NULL, NULL, 0.01, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(0, F, F, NULL, NULL, 0.01, NULL, map), 0);
     check_identity(map);
 
     /* Data in the first two directions say nothing about the others. */
@@ -123,7 +123,7 @@ static void test_identity_when_nothing_to_learn(void **state)
         new[i * F] = -old[i * F + 1];
         new[i * F + 1] = old[i * F];
     }
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-6, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-6, NULL, map), 0);
     assert_true(fabsf(map[1] - 1.0f) < 1e-3f && fabsf(map[F] + 1.0f) < 1e-3f);
     for (int a = 2; a < F; a++)
         for (int b = 0; b < F; b++)
@@ -145,7 +145,7 @@ static void test_carry_recovers_a_rotation(void **state)
 {
     (void)state;
     static float old[N * F], new[N * F];
-    float map[F * F], prototypes[3 * F], want[3 * F];
+    float map[F * F], prototypes[3 * F], carried[3 * F], want[3 * F];
     fill_units(old, N, F, 5);
     memcpy(new, old, sizeof old);
     for (int i = 0; i < N; i++)
@@ -155,11 +155,11 @@ static void test_carry_recovers_a_rotation(void **state)
     for (int i = 0; i < 3; i++)
         rotate(want + i * F);
 
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-7, NULL, map), 0);
-    assert_int_equal(prototypes_carry(3, F, map, prototypes), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-7, NULL, map), 0);
+    prototypes_carry(3, F, F, 0, map, prototypes, carried);
     for (int i = 0; i < 3 * F; i++)
-        assert_true(fabsf(prototypes[i] - want[i]) < 1e-4f);
-    assert_int_equal(prototypes_carry(0, F, map, prototypes), 0);
+        assert_true(fabsf(carried[i] - want[i]) < 1e-4f);
+    prototypes_carry(0, F, F, 0, map, prototypes, carried);
 }
 
 /* Entry (a, b) of a packed covariance. */
@@ -206,7 +206,8 @@ static void test_carried_covariance_is_the_new_one(void **state)
     (void)state;
     static float old[N * F], new[N * F];
     static int labels[N]; /* all 0 */
-    float map[F * F], mean[F], carried[COVARIANCE_FLOATS(F)], want[COVARIANCE_FLOATS(F)];
+    float map[F * F], mean[F], before[COVARIANCE_FLOATS(F)], carried[COVARIANCE_FLOATS(F)],
+          want[COVARIANCE_FLOATS(F)];
     fill_units(old, N, F, 10);
     memcpy(new, old, sizeof old);
     uint32_t seed = 11;
@@ -215,10 +216,11 @@ static void test_carried_covariance_is_the_new_one(void **state)
         for (int f = 0; f < F; f++)
             new[i * F + f] += 0.5f * frand(&seed);
     }
-    assert_int_equal(prototypes_fit_map(N, F, old, new, 1e-9, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-9, NULL, map), 0);
     prototypes_mean(N, F, old, labels, 0, 1, mean);
-    assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, NULL, carried), 0);
-    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, NULL, carried), 0);
+    assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, NULL, before), 0);
+    assert_int_equal(prototypes_carry_covariance(N, F, F, 0, old, new, map, 1, NULL, before,
+                                                 carried), 0);
     prototypes_mean(N, F, new, labels, 0, 1, mean);
     assert_int_equal(prototypes_covariance(N, F, new, labels, 0, 1, mean, NULL, want), 0);
     for (size_t i = 0; i < COVARIANCE_FLOATS(F); i++)
@@ -242,7 +244,6 @@ static void test_carried_covariance(void **state)
     for (int r = 0, at = 0; r < F; r++)
         for (int c = 0; c <= r; c++, at++)
             covariance[at] = r == c ? 2.0f : 0.1f * (float)(r - c);
-    memcpy(carried, covariance, sizeof carried);
     for (int i = 0; i < N; i++)
         for (int f = 0; f < F; f++) {
             new[i * F + f] += 3;
@@ -251,7 +252,8 @@ static void test_carried_covariance(void **state)
                 residual[i][f] -= (double)old[i * F + k] * map[k * F + f];
             mean[f] += residual[i][f] / N;
         }
-    assert_int_equal(prototypes_carry_covariance(N, F, old, new, map, NULL, carried), 0);
+    assert_int_equal(prototypes_carry_covariance(N, F, F, 0, old, new, map, 1, NULL, covariance,
+                                                 carried), 0);
     for (int a = 0; a < F; a++)
         for (int b = 0; b < F; b++) {
             double want = 0;
@@ -264,12 +266,80 @@ static void test_carried_covariance(void **state)
         }
 }
 
+/* A new network beside what is kept: the map from all old features to its own, the means and the covariance in the features that are
+ * kept and the new ones, against their definitions; and without data the last features stay as they are. */
+static void test_carry_beside_what_is_kept(void **state)
+{
+    (void)state;
+    enum { TO = 2, KEEP = 4, JOINED = KEEP + TO };
+    static float old[N * F], new[N * TO];
+    float map[F * TO], covariance[COVARIANCE_FLOATS(F)], joined[COVARIANCE_FLOATS(JOINED)];
+    float rows[3 * F], carried[3 * JOINED];
+    const double ridge = 2;
+    fill_units(old, N, F, 20);
+    fill_units(new, N, TO, 21);
+    assert_int_equal(prototypes_fit_map(N, F, TO, old, new, ridge, NULL, map), 0);
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < TO; b++) {
+            double g = ridge * (map[a * TO + b] - (a == F - TO + b));
+            for (int i = 0; i < N; i++) {
+                double residual = new[i * TO + b];
+                for (int k = 0; k < F; k++)
+                    residual -= (double)old[i * F + k] * map[k * TO + b];
+                g -= old[i * F + a] * residual;
+            }
+            assert_true(fabs(g) < 1e-6 * N);
+        }
+
+    fill_units(rows, 3, F, 22);
+    prototypes_carry(3, F, TO, KEEP, map, rows, carried);
+    for (int i = 0; i < 3; i++)
+        for (int f = 0; f < JOINED; f++) {
+            double want = f < KEEP ? rows[i * F + f] : 0;
+            for (int k = 0; k < F && f >= KEEP; k++)
+                want += (double)rows[i * F + k] * map[k * TO + f - KEEP];
+            assert_true(fabs(carried[i * JOINED + f] - want) < 1e-6);
+        }
+
+    for (int r = 0, at = 0; r < F; r++)
+        for (int c = 0; c <= r; c++, at++)
+            covariance[at] = r == c ? 2.0f : 0.1f * (float)(r - c);
+    assert_int_equal(prototypes_carry_covariance(N, F, TO, KEEP, old, new, map, 0.25, NULL,
+                                                 covariance, joined), 0);
+    for (int a = 0; a < JOINED; a++)
+        for (int b = 0; b <= a; b++) {
+            double want = a < KEEP ? entry(covariance, a, b) : 0;
+            for (int k = 0; k < F && a >= KEEP; k++)
+                for (int j = 0; j < F; j++)
+                    want += map[k * TO + a - KEEP] * entry(covariance, k, j) *
+                            (b < KEEP ? j == b : (double)map[j * TO + b - KEEP]);
+            double mean_a = 0, mean_b = 0, product = 0;
+            for (int i = 0; i < N && b >= KEEP; i++) {
+                double x = new[i * TO + a - KEEP], y = new[i * TO + b - KEEP];
+                for (int k = 0; k < F; k++) {
+                    x -= (double)old[i * F + k] * map[k * TO + a - KEEP];
+                    y -= (double)old[i * F + k] * map[k * TO + b - KEEP];
+                }
+                product += x * y / N;
+                mean_a += x / N;
+                mean_b += y / N;
+            }
+            assert_true(fabs(entry(joined, a, b) - want -
+                             0.25 * (product - mean_a * mean_b)) < 1e-6);
+        }
+
+    assert_int_equal(prototypes_fit_map(0, F, TO, NULL, NULL, ridge, NULL, map), 0);
+    for (int a = 0; a < F; a++)
+        for (int b = 0; b < TO; b++)
+            assert_true(map[a * TO + b] == (a == F - TO + b));
+}
+
 static int fit(int n, int width, const float *rows, const int *labels, const float *square,
                const atomic_int *command, float *out)
 {
     (void)labels;
     (void)square;
-    return prototypes_fit_map(n, width, rows, rows + width, 1, command, out);
+    return prototypes_fit_map(n, width, width, rows, rows + width, 1, command, out);
 }
 
 static int spread(int n, int width, const float *rows, const int *labels, const float *square,
@@ -282,7 +352,8 @@ static int carry(int n, int width, const float *rows, const int *labels, const f
                  const atomic_int *command, float *out)
 {
     (void)labels;
-    return prototypes_carry_covariance(n, width, rows, rows + width, square, command, out);
+    return prototypes_carry_covariance(n, width, width, 0, rows, rows + width, square, 1, command,
+                                       square, out);
 }
 
 /* A command given while it is at work ends what goes through all rows, and nothing is written. */
@@ -349,12 +420,12 @@ static void test_unsolvable(void **state)
 {
     (void)state;
     float old[2 * F] = {1}, new[2 * F] = {1}, map[F * F] = {42.0f};
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.0, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.0, NULL, map), ERR_NUMERIC);
     old[3] = NAN;
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
     old[3] = 0;
     new[3] = INFINITY;
-    assert_int_equal(prototypes_fit_map(2, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
     assert_true(map[0] == 42.0f);
 }
 
@@ -369,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_covariance),
         cmocka_unit_test(test_carried_covariance_is_the_new_one),
         cmocka_unit_test(test_carried_covariance),
+        cmocka_unit_test(test_carry_beside_what_is_kept),
         cmocka_unit_test(test_commanded),
         cmocka_unit_test(test_cosine),
         cmocka_unit_test(test_discriminant),

@@ -250,13 +250,14 @@ static void test_damaged_file_is_refused(void **state)
  * returns what loading it says. */
 static int load_forged(const struct fixture *f, uint32_t id, const void *data, size_t bytes)
 {
-    static const char names[][5] = {"SPEC", "STEP", "PROT", "COVA", "MASK", "SCAL", "CODE", "KEPT", "REST"};
+    static const char names[][5] = {"SPEC", "STEP", "PROT", "COVH", "COVA", "EXPT",
+                                     "MASK", "SCAL", "CODE", "KEPT", "REST"};
     struct container *c;
-    struct container_section out[10];
+    struct container_section out[12];
     int count = 0;
     assert_int_equal(save(f, NULL), 0);
     assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
-    for (int i = 0; i < 9; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *s = names[i];
         uint32_t this = CONTAINER_ID(s[0], s[1], s[2], s[3]);
         if (this == id && data)
@@ -337,6 +338,104 @@ static void test_forged_sections_are_refused(void **state)
     drop(&f);
 }
 
+/* Entries of any size come back to eleven bits of the largest, and those that no half holds are cut off. */
+static void test_covariance_in_halves(void **state)
+{
+    (void)state;
+    enum { ENTRIES = 64 * 65 / 2 };
+    static float before[ENTRIES];
+    struct fixture f;
+    struct model *n;
+    const float largest[] = {0, 1e-30f, 0.0123f, 0.99999f, 1, 70000, 3.4e38f};
+    make(&f, 0.3f, 6);
+    for (size_t k = 0; k < sizeof largest / sizeof *largest; k++) {
+        for (int i = 0; i < ENTRIES; i++)
+            before[i] = f.m->covariance[i] = largest[k] * ((float)(i % 89 - 44) / 44);
+        assert_int_equal(snapshot_round(f.m, f.mask, f.bits), 0);
+        for (int i = 0; i < ENTRIES; i++)
+            if (!(fabsf(f.m->covariance[i] - before[i]) <= largest[k] / 2048))
+                fail_msg("%g became %g of %g", (double)before[i], (double)f.m->covariance[i], (double)largest[k]);
+        assert_int_equal(save(&f, NULL), 0);
+        assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
+        assert_memory_equal(n->covariance, f.m->covariance, sizeof before);
+        assert_int_equal(snapshot_round(n, f.mask, f.bits), 0);
+        assert_memory_equal(n->covariance, f.m->covariance, sizeof before);
+        model_release(n);
+    }
+    f.m->covariance[7] = 0.1f; /* what was not rounded is not written */
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    drop(&f);
+}
+
+static void test_forged_statistics_are_refused(void **state)
+{
+    (void)state;
+    enum { ENTRIES = 64 * 65 / 2, NAMES = MODEL_MAX_WIDTH / 64 };
+    const uint32_t COVH = CONTAINER_ID('C', 'O', 'V', 'H'),
+                   EXPT = CONTAINER_ID('E', 'X', 'P', 'T');
+    static struct {
+        float scale;
+        uint16_t halves[ENTRIES + 1];
+    } c;
+    static model_expert_name names[NAMES];
+    const float scales[] = {0, -1, 0.3f, NAN, INFINITY, 1e-40f};
+    struct fixture f;
+    make(&f, 0.3f, 6);
+    c.scale = 0.25f;
+    size_t bytes = sizeof c.scale + ENTRIES * sizeof *c.halves;
+    assert_int_equal(load_forged(&f, COVH, &c, bytes), 0);
+    assert_int_equal(load_forged(&f, COVH, &c, bytes - 2), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, COVH, &c, bytes + 2), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, COVH, NULL, 0), ERR_FORMAT);
+    c.halves[ENTRIES - 1] = 0x7c00; /* infinity */
+    assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
+    c.halves[ENTRIES - 1] = 0x7bff; /* which the scale makes one of */
+    c.scale = 0x1p127f;
+    assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
+    c.halves[ENTRIES - 1] = 0;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        c.scale = scales[i];
+        assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
+    }
+
+    snprintf(names[0], sizeof names[0], "../1");
+    assert_int_equal(load_forged(&f, EXPT, names, sizeof *names), ERR_FORMAT);
+    for (int i = 0; i < NAMES; i++)
+        snprintf(names[i], sizeof names[i], "%d", i);
+    assert_int_equal(load_forged(&f, EXPT, names, sizeof *names), ERR_FORMAT); /* the rest is not as wide */
+    assert_int_equal(load_forged(&f, EXPT, names, sizeof *names - 1), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, EXPT, names, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, EXPT, names, sizeof names), ERR_FORMAT);
+    drop(&f);
+}
+
+/* As they were before snapshots had a section COVH. */
+static void test_covariance_in_floats(void **state)
+{
+    (void)state;
+    enum { ENTRIES = 64 * 65 / 2 };
+    struct container_section out[CONTAINER_MAX_SECTIONS];
+    static float covariance[ENTRIES];
+    struct container *c;
+    struct fixture f;
+    struct model *n;
+    make(&f, 0.3f, 6);
+    for (int i = 0; i < ENTRIES; i++)
+        covariance[i] = 1.0f / (float)(i + 3);
+    assert_int_equal(save(&f, NULL), 0);
+    assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
+    int count = container_sections(c, out);
+    for (int i = 0; i < count; i++)
+        if (out[i].id == CONTAINER_ID('C', 'O', 'V', 'H'))
+            out[i] = (struct container_section){CONTAINER_ID('C', 'O', 'V', 'A'), sizeof covariance, covariance};
+    assert_int_equal(container_write(path, CONTAINER_SNAPSHOT, out, count, NULL), 0);
+    container_free(c);
+    assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
+    assert_memory_equal(n->covariance, covariance, sizeof covariance);
+    model_release(n);
+    drop(&f);
+}
+
 static void test_forged_codes_are_refused(void **state)
 {
     (void)state;
@@ -384,6 +483,9 @@ int main(void)
         cmocka_unit_test(test_save_refuses_what_would_not_come_back),
         cmocka_unit_test(test_damaged_file_is_refused),
         cmocka_unit_test(test_forged_sections_are_refused),
+        cmocka_unit_test(test_covariance_in_halves),
+        cmocka_unit_test(test_forged_statistics_are_refused),
+        cmocka_unit_test(test_covariance_in_floats),
         cmocka_unit_test(test_forged_codes_are_refused),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);

@@ -31,7 +31,7 @@ static const char *const labels[] = {"cat",  "dog", "h\xc3\xa9risson", "\"quoted
 struct shape {
     struct resnet_spec spec;
     enum classifier classifier;
-    int images;
+    int images, experts;
 };
 
 static float between(struct rng *r, float low, float high)
@@ -52,6 +52,23 @@ static void fill_entry(const struct param_entry *e, float *params, struct rng *r
         params[e->offset + i] = between(r, low, high);
 }
 
+static void fill_statistics(struct model *m, struct rng *r)
+{
+    int width = model_width(m);
+    for (int c = 0; c < m->net->spec.classes; c++) {
+        float *row = m->prototypes + c * width, squares = 0;
+        for (int i = 0; i < width; i++) {
+            row[i] = between(r, -0.2f, 1);
+            squares += row[i] * row[i];
+        }
+        for (int i = 0; i < width; i++)
+            row[i] /= sqrtf(squares);
+    }
+    for (int row = 0, at = 0; row < width; row++) /* a diagonal that outweighs what is beside it */
+        for (int column = 0; column <= row; column++, at++)
+            m->covariance[at] = row == column ? between(r, 1, 2) : between(r, -0.4f, 0.4f) / (float)width;
+}
+
 /* A model in which nothing is zero or one that might as well be left out. */
 static struct model *make_model(const struct resnet_spec *spec, enum classifier classifier)
 {
@@ -63,20 +80,7 @@ static struct model *make_model(const struct resnet_spec *spec, enum classifier 
     resnet_initialise(m->net, 5, m->params);
     for (int i = 0; i < m->net->params.entry_count; i++)
         fill_entry(&m->net->params.entries[i], m->params, &r);
-    for (int c = 0; c < spec->classes; c++) {
-        int features = m->net->head_features[0];
-        float *row = m->prototypes + c * features, squares = 0;
-        for (int i = 0; i < features; i++) {
-            row[i] = between(&r, -0.2f, 1);
-            squares += row[i] * row[i];
-        }
-        for (int i = 0; i < features; i++)
-            row[i] /= sqrtf(squares);
-    }
-    int width = m->net->feature_count;
-    for (int row = 0, at = 0; row < width; row++) /* a diagonal that outweighs what is beside it */
-        for (int column = 0; column <= row; column++, at++)
-            m->covariance[at] = row == column ? between(&r, 1, 2) : between(&r, -0.4f, 0.4f) / (float)width;
+    fill_statistics(m, &r);
     for (int c = 0; c < spec->channels; c++) {
         m->mean[c] = between(&r, 0.3f, 0.6f);
         m->std[c] = between(&r, 0.2f, 0.4f);
@@ -86,7 +90,31 @@ static struct model *make_model(const struct resnet_spec *spec, enum classifier 
     return m;
 }
 
-static struct export_source source_of(const struct model *m)
+/* Networks of their own that lend `m` their features. */
+static void give_experts(struct model *m, int count)
+{
+    struct model *experts[4];
+    model_expert_name names[4] = {"1", "2", "3", "4"};
+    struct rng r;
+    const int steps = 1;
+    rng_init(&r, 12, 0);
+    assert_true(count <= 4);
+    for (int e = 0; e < count; e++) {
+        struct resnet_spec spec = m->net->spec;
+        spec.classes = 1;
+        assert_int_equal(model_new(&experts[e], &spec, &steps, 1, conv_isa_best()), 0);
+        resnet_initialise(experts[e]->net, (uint64_t)e + 20, experts[e]->params);
+        for (int i = 0; i < experts[e]->net->params.entry_count; i++)
+            fill_entry(&experts[e]->net->params.entries[i], experts[e]->params, &r);
+    }
+    assert_int_equal(model_set_experts(m, names, experts, count), 0);
+    for (int e = 0; e < count; e++)
+        model_release(experts[e]);
+    if (count)
+        fill_statistics(m, &r);
+}
+
+static struct export_source source_of(struct model *m)
 {
     return (struct export_source){.model = m, .labels = labels, .version = 3};
 }
@@ -141,7 +169,7 @@ static void trial_init(struct trial *t, struct model *m, int images)
            size = (size_t)s->channels * (size_t)s->height * (size_t)s->width;
     *t = (struct trial){.images = images, .pixels = make_pixels(s, images)};
     t->x = malloc(n * size * sizeof *t->x);
-    t->features = malloc(n * (size_t)m->net->head_features[0] * sizeof *t->features);
+    t->features = malloc(n * (size_t)model_width(m) * sizeof *t->features);
     t->scores = malloc(n * (size_t)s->classes * sizeof *t->scores);
     t->probabilities = malloc(n * (size_t)s->classes * sizeof *t->probabilities);
     assert_true(t->x && t->features && t->scores && t->probabilities);
@@ -164,8 +192,11 @@ static void trial_release(struct trial *t)
 /* Mean features of all images. */
 static void find_middle(struct trial *t, int count, double *middle)
 {
-    frozen_forward(t->frozen, t->ws, t->images, t->x,
-                   &(const struct frozen_output){.features = t->features});
+    if (frozen_model(t->frozen)->expert_count)
+        frozen_features(t->frozen, t->ws, t->images, t->x, t->features);
+    else
+        frozen_forward(t->frozen, t->ws, t->images, t->x,
+                       &(const struct frozen_output){.features = t->features});
     memset(middle, 0, (size_t)count * sizeof *middle);
     for (int i = 0; i < t->images * count; i++)
         middle[i % count] += t->features[i] / (double)t->images;
@@ -191,7 +222,7 @@ static void point(int count, const float *feature, const double *middle, float *
  * everything alike, and would answer one class to all of them. */
 static void separate_classes(struct trial *t, struct model *m)
 {
-    int count = m->net->head_features[0];
+    int count = model_width(m);
     const struct param_entry *e = m->net->params.entries;
     double middle[1024];
     assert_true(count <= 1024);
@@ -201,6 +232,8 @@ static void separate_classes(struct trial *t, struct model *m)
         float *weight = m->params + e[m->net->head_weight[0]].offset + c * count;
         double dot = 0;
         point(count, t->features + (c + 1) * count, middle, row);
+        if (m->expert_count) /* whom the head does not ask */
+            continue;
         for (int i = 0; i < count; i++) {
             weight[i] = 5 * row[i];
             dot += weight[i] * middle[i];
@@ -234,6 +267,7 @@ static void check_onnx(void **state)
     struct trial t;
     assert_non_null(mkdtemp(dir));
     struct model *m = make_model(&shape->spec, shape->classifier);
+    give_experts(m, shape->experts);
     trial_init(&t, m, shape->images);
     separate_classes(&t, m);
     struct export_source source = source_of(m);
@@ -252,7 +286,7 @@ static void check_onnx(void **state)
 
 /* ---- safetensors ---- */
 
-static void *write_safetensors(const struct model *m, size_t *size_bytes)
+static void *write_safetensors(struct model *m, size_t *size_bytes)
 {
     void *file;
     struct export_source source = source_of(m);
@@ -289,6 +323,45 @@ static void check_read_back(const struct resnet_spec *spec)
     for (int i = 0; i < 10; i++)
         assert_string_equal(got.labels[i], labels[i]);
     safetensors_release(&got);
+    free(file);
+    model_release(m);
+}
+
+/* What is read of a model with experts is its own network, and how that sees the classes. */
+static void test_experts_stay_behind(void **state)
+{
+    (void)state;
+    struct model *m = make_model(&small, CLASSIFIER_DISCRIMINANT);
+    struct safetensors got;
+    char why[200] = "";
+    size_t size, own = SMALL_FEATURES;
+    give_experts(m, 2);
+    char *file = write_safetensors(m, &size);
+    assert_int_equal(safetensors_read(&got, file, size, conv_isa_best(), why, sizeof why), 0);
+    const struct model *alone = got.model;
+    size_t width = (size_t)model_width(m), first = width - own;
+    assert_int_equal(width, 3 * own);
+    assert_int_equal(alone->expert_count, 0);
+    assert_memory_equal(alone->params, m->params, m->net->params.count * sizeof(float));
+    for (size_t c = 0; c < 10; c++)
+        assert_memory_equal(alone->prototypes + c * own, m->prototypes + c * width + first,
+                            own * sizeof(float));
+    for (size_t r = 0; r < own; r++)
+        for (size_t c = 0; c <= r; c++)
+            assert_true(alone->covariance[r * (r + 1) / 2 + c] ==
+                        m->covariance[(first + r) * (first + r + 1) / 2 + first + c]);
+    safetensors_release(&got);
+
+    /* Their tensors have their place in the file all the same: the prototypes of all features stand right after those of the network. */
+    char *name = memmem(file, size, "experts.covariance", 18);
+    assert_non_null(name);
+    name[1] = 'y';
+    assert_int_equal(safetensors_read(&got, file, size, conv_isa_best(), why, sizeof why), ERR_FORMAT);
+    assert_non_null(strstr(why, "entries"));
+    name[1] = 'x';
+    char *offset = strstr(name, "data_offsets\":[") + 15;
+    *offset = *offset == '1' ? '2' : '1';
+    assert_int_equal(safetensors_read(&got, file, size, conv_isa_best(), why, sizeof why), ERR_FORMAT);
     free(file);
     model_release(m);
 }
@@ -358,13 +431,14 @@ static void test_numbers(void **state)
 
 int main(void)
 {
-    static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000};
-    static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000};
-    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000};
-    static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000};
-    static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000};
-    static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100};
-    static struct shape resnet18 = {SPEC18(45, 37, 10), CLASSIFIER_PROTOTYPES, 20};
+    static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000, 0};
+    static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0};
+    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0};
+    static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000, 0};
+    static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000, 0};
+    static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100, 0};
+    static struct shape experts = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 300, 2};
+    static struct shape resnet18 = {SPEC18(45, 37, 10), CLASSIFIER_PROTOTYPES, 20, 0};
     const struct CMUnitTest tests[] = {
         {"onnx, head", check_onnx, NULL, NULL, &head},
         {"onnx, prototypes", check_onnx, NULL, NULL, &prototypes},
@@ -372,8 +446,10 @@ int main(void)
         {"onnx, grey", check_onnx, NULL, NULL, &grey},
         {"onnx, odd sizes", check_onnx, NULL, NULL, &odd},
         {"onnx, ResNet-32", check_onnx, NULL, NULL, &deep},
+        {"onnx, experts", check_onnx, NULL, NULL, &experts},
         {"onnx, ResNet-18", check_onnx, NULL, NULL, &resnet18},
         cmocka_unit_test(test_read_back),
+        cmocka_unit_test(test_experts_stay_behind),
         cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_numbers),
     };

@@ -32,7 +32,7 @@ static void test_every_option(void **state)
     assert_int_equal(
         parse(&o,
               "{\"method\":\"finetune\",\"loss\":\"softmax\",\"teachers\":\"last\","
-              "\"teachers_per_image\":3,\"teachers_precision\":\"fp32\",\"classifier\":\"head\",\"aux\":false,"
+              "\"teachers_per_image\":3,\"teachers_precision\":\"fp32\",\"classifier\":\"head\",\"experts\":4,\"aux\":false,"
               "\"lambda\":0.25,\"feature_weight\":3,\"aux_weight\":0.125,"
               "\"temperature\":4,\"depth\":20,\"epochs\":7,\"batch\":32,\"lr\":0.5,"
               "\"momentum\":0.75,\"weight_decay\":0.5,\"schedule\":\"step\",\"lr_later\":0.5,"
@@ -45,7 +45,7 @@ static void test_every_option(void **state)
     assert_true(l->method == METHOD_FINETUNE && l->loss == LOSS_SOFTMAX &&
                 l->teachers == TEACHERS_LAST && l->teachers_per_image == 3 &&
                 l->teachers_precision == CONV_FP32 &&
-                l->classifier == CLASSIFIER_HEAD && !l->aux);
+                l->classifier == CLASSIFIER_HEAD && l->experts == 4 && !l->aux);
     assert_true(l->feature_weight == 3);
     assert_true(l->lambda == 0.25f && l->aux_weight == 0.125f && l->temperature == 4.0f);
     assert_int_equal(l->blocks, 3);

@@ -1,0 +1,328 @@
+/*
+ * test_learner_experts.c - earlier snapshots whose features the classifier sees: what is exact in them, what is carried, and their files.
+ */
+#include "tests/unit/core/learner_fixture.h"
+
+#include "core/m2kd/experts.h"
+#include "core/m2kd/prototypes.h"
+
+enum { WIDTH = 64, STEPS = 3 };
+
+/* Three steps of two classes each, on one another. */
+static void learn_steps(struct place *p, const struct learner_options *o,
+                        struct learner_result results[STEPS])
+{
+    for (int s = 0; s < STEPS; s++)
+        assert_int_equal(run(p, o, s, s ? results[s - 1].model : NULL, &results[s]), 0);
+}
+
+static void release_steps(struct learner_result results[STEPS])
+{
+    for (int s = 0; s < STEPS; s++)
+        learner_result_release(&results[s]);
+}
+
+
+static struct model *snapshot_at(const char *path)
+{
+    struct model *m;
+    assert_int_equal(snapshot_load(&m, path, conv_isa_best()), 0);
+    return m;
+}
+
+static struct model *model_at(const char *path)
+{
+    struct model *m;
+    assert_int_equal(model_load(&m, path, conv_isa_best()), 0);
+    return m;
+}
+
+/* Mean unit features that `m`'s network has of the training images of class c. */
+static void mean_of_class(struct place *p, struct model *m, int c, float mean[WIDTH])
+{
+    struct dataset d;
+    struct frozen *f;
+    struct gang *g;
+    int first = c / 2 * 2;
+    make_data(&d, p->side, first, first + 2, PER_CLASS, 1);
+    float *features = malloc((size_t)d.count * WIDTH * sizeof *features);
+    assert_non_null(features);
+    assert_int_equal(gang_new(&g, 1, 0), 0);
+    assert_int_equal(frozen_new(&f, m), 0);
+    assert_int_equal(model_width(m), WIDTH); /* without experts of its own */
+    assert_int_equal(evaluate_features(f, &d, g, NULL, features, NULL), 0);
+    for (int i = 0; i < WIDTH; i++) {
+        double sum = 0;
+        for (int n = 0; n < d.count; n++)
+            sum += d.labels[n] == c ? features[n * WIDTH + i] : 0;
+        mean[i] = (float)(sum / PER_CLASS);
+    }
+    frozen_free(f);
+    gang_free(g);
+    dataset_release(&d);
+    free(features);
+}
+
+/* The network of a model by itself. */
+static struct model *bare(const struct model *of)
+{
+    struct model *m;
+    assert_int_equal(model_new(&m, &of->net->spec, of->step_end, of->step_count, conv_isa_best()), 0);
+    memcpy(m->params, of->params, m->net->params.count * sizeof *m->params);
+    memcpy(m->mean, of->mean, sizeof m->mean);
+    memcpy(m->std, of->std, sizeof m->std);
+    return m;
+}
+
+/* A prototype's part `block` is the class's mean in that expert, or in the network itself after the last of them. */
+static void check_block(struct place *p, const struct model *m, int c, int block, struct model *of)
+{
+    float want[WIDTH];
+    struct model *alone = bare(of);
+    const float *got = m->prototypes + (size_t)c * (size_t)model_width(m) + (size_t)block * WIDTH;
+    mean_of_class(p, alone, c, want);
+    for (int i = 0; i < WIDTH; i++)
+        if (!(fabsf(got[i] - want[i]) < 1e-3f)) /* a snapshot's prototypes are halves */
+            fail_msg("class %d, block %d, feature %d: %f is not %f", c, block, i, (double)got[i], (double)want[i]);
+    model_release(alone);
+}
+
+static void test_exact_in_every_expert_there_was(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    o.experts = 9;
+    learn_steps(p, &o, r);
+    for (int s = 0; s < STEPS; s++) {
+        const struct model *m = r[s].model;
+        assert_int_equal(m->expert_count, s);
+        assert_int_equal(model_width(m), (s + 1) * WIDTH);
+        for (int e = 0; e < s; e++) {
+            const char *name = strrchr(p->snapshot[e], '/') + 1;
+            struct model *expert = snapshot_at(p->snapshot[e]);
+            assert_string_equal(m->expert_names[e], name);
+            for (int c = 2 * e; c < 2 * (s + 1); c++) /* those that came with it or later */
+                check_block(p, m, c, e, expert);
+            model_release(expert);
+        }
+        for (int c = 2 * s; c < 2 * (s + 1); c++)
+            check_block(p, m, c, s, r[s].model);
+    }
+    release_steps(r);
+}
+
+/* With room for one expert the first step's snapshot stays it; with none the classifier is that of the network alone. */
+static void test_no_more_than_asked_for(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    for (int most = 1; most >= 0; most--) {
+        o.experts = most;
+        learn_steps(p, &o, r);
+        const struct model *m = r[STEPS - 1].model;
+        assert_int_equal(m->expert_count, most);
+        assert_int_equal(model_width(m), (most + 1) * WIDTH);
+        if (most)
+            assert_string_equal(m->expert_names[0], strrchr(p->snapshot[0], '/') + 1);
+        for (int c = 4; c < 6; c++)
+            check_block(p, m, c, most, r[STEPS - 1].model);
+        release_steps(r);
+    }
+}
+
+/* The option may change from job to job: what was wide is carried into what is not, and grows again. */
+static void test_experts_come_and_go(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    o.experts = 9;
+    assert_int_equal(run(p, &o, 0, NULL, &r[0]), 0);
+    assert_int_equal(run(p, &o, 1, r[0].model, &r[1]), 0);
+    o.experts = 0;
+    assert_int_equal(run(p, &o, 2, r[1].model, &r[2]), 0);
+    assert_int_equal(r[2].model->expert_count, 0);
+    double alone = evaluation_accuracy(&r[2].dense);
+    learner_result_release(&r[2]);
+    o.classifier = CLASSIFIER_HEAD; /* which has no use for them */
+    o.experts = 9;
+    assert_int_equal(run(p, &o, 2, r[1].model, &r[2]), 0);
+    assert_int_equal(r[2].model->expert_count, 0);
+    assert_true(alone > 0.3);
+    release_steps(r);
+}
+
+/* What is read back classifies as what was learned: the model, and its snapshot for a return to it. */
+static void check_read_back(struct place *p, struct model *m, const struct evaluation *want)
+{
+    struct dataset test;
+    struct evaluation got;
+    struct frozen *f;
+    struct gang *g;
+    assert_null(m->experts); /* named in the file, and yet to be loaded */
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), 0);
+    make_data(&test, p->side, 0, 6, 20, 2);
+    assert_int_equal(gang_new(&g, 1, 0), 0);
+    assert_int_equal(frozen_new(&f, m), 0);
+    assert_int_equal(evaluate(&got, f, &test, g, NULL), 0);
+    assert_int_equal(got.sampled, want->sampled);
+    assert_memory_equal(got.confusion, want->confusion, 36 * sizeof *got.confusion);
+    for (int i = 0; i < got.sampled * 6; i++)
+        assert_true(got.scores[i] == want->scores[i]);
+    evaluation_release(&got);
+    frozen_free(f);
+    gang_free(g);
+    dataset_release(&test);
+    model_release(m);
+}
+
+static void test_read_back(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    for (int store = STORE_STANDALONE; store <= STORE_SHARED; store++) {
+        o.experts = 9;
+        o.store = (enum snapshot_store)store;
+        o.prune_keep = 0.3f;
+        learn_steps(p, &o, r);
+        check_read_back(p, model_at(p->model[2]), &r[2].dense);
+        check_read_back(p, snapshot_at(p->snapshot[2]), &r[2].pruned);
+        release_steps(r);
+    }
+}
+
+static void test_files_that_do_not_belong(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    const int steps[] = {2, 4}, others[] = {3};
+    char kept[112];
+    o.experts = 9;
+    learn_steps(p, &o, r);
+    snprintf(kept, sizeof kept, "%s.kept", p->snapshot[0]);
+    assert_int_equal(rename(p->snapshot[0], kept), 0);
+
+    struct model *m = model_at(p->model[2]);
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_CORRUPT); /* it is gone */
+    assert_null(m->experts);
+    struct resnet_spec spec = m->net->spec;
+    spec.classes = 3;
+    put_snapshot(p->snapshot[0], &spec, others, 1); /* of other steps */
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
+    spec.classes = 2;
+    spec.blocks = 2;
+    put_snapshot(p->snapshot[0], &spec, steps, 1); /* of another network */
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
+    assert_int_equal(run(p, &o, 2, r[1].model, &r[2]), ERR_FORMAT);
+    assert_int_equal(rename(kept, p->snapshot[0]), 0);
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), 0);
+
+    /* A name that leads elsewhere is neither written nor read. */
+    snprintf(m->expert_names[0], MODEL_EXPERT_NAME, "../snapshot0");
+    assert_int_equal(model_save(m, p->model[2], NULL), ERR_INVALID);
+    model_release(m);
+    learner_result_release(&r[0]);
+    learner_result_release(&r[1]);
+}
+
+/* More images of known classes alone: the means move in all experts, and what they see of the others stays. */
+static void test_refined(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    struct dataset more, test;
+    o.experts = 9;
+    learn_steps(p, &o, r);
+    const struct model *before = r[2].model;
+    make_data(&more, p->side, 0, 2, 20, 9);
+    make_data(&test, p->side, 0, 6, 20, 2);
+    struct learner_result refined;
+    const char *paths[] = {p->snapshot[0], p->snapshot[1], p->snapshot[2]};
+    char model[112], snapshot[112];
+    snprintf(model, sizeof model, "%s.more", p->model[2]);
+    snprintf(snapshot, sizeof snapshot, "%s.more", p->snapshot[2]);
+    struct learner_job job = job_at(p, &o, 2, r[2].model);
+    job.snapshot_paths = paths;
+    job.model_path = model;
+    job.snapshot_path = snapshot;
+    job.train = &more;
+    job.test = &test;
+    job.classes = 6;
+    assert_int_equal(run_job(&job, &refined), 0);
+    assert_int_equal(refined.model->expert_count, 2);
+    size_t width = (size_t)model_width(before);
+    for (size_t c = 0; c < 6; c++)
+        for (size_t block = 0; block < 3; block++) {
+            size_t at = c * width + block * WIDTH;
+            bool same = memcmp(refined.model->prototypes + at, before->prototypes + at,
+                               WIDTH * sizeof(float)) == 0;
+            assert_int_equal(same, c >= 2);
+        }
+    struct model *twin = snapshot_at(snapshot);
+    assert_int_equal(twin->expert_count, 2);
+    model_release(twin);
+    unlink(model);
+    unlink(snapshot);
+    dataset_release(&more);
+    dataset_release(&test);
+    learner_result_release(&refined);
+    release_steps(r);
+}
+
+/* Kept images of old classes say what their means are in the new network; what the experts saw, of all images, stands. */
+static void test_exemplars(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result first, second;
+    struct dataset fresh, kept, all, test;
+    o.experts = 9;
+    assert_int_equal(run(p, &o, 0, NULL, &first), 0);
+    make_data(&fresh, p->side, 2, 4, PER_CLASS, 1);
+    make_data(&kept, p->side, 0, 2, 4, 5);
+    make_data(&test, p->side, 0, 4, 20, 2);
+    size_t bytes = (size_t)p->side * (size_t)p->side * CHANNELS;
+    assert_int_equal(dataset_init(&all, fresh.count + kept.count, p->side, p->side, CHANNELS), 0);
+    memcpy(all.pixels, fresh.pixels, bytes * (size_t)fresh.count);
+    memcpy(all.pixels + bytes * (size_t)fresh.count, kept.pixels, bytes * (size_t)kept.count);
+    memcpy(all.labels, fresh.labels, (size_t)fresh.count * sizeof *all.labels);
+    memcpy(all.labels + fresh.count, kept.labels, (size_t)kept.count * sizeof *all.labels);
+    struct learner_job job = job_at(p, &o, 1, first.model);
+    job.train = &all;
+    job.exemplars = kept.count;
+    job.test = &test;
+    job.classes = 4;
+    assert_int_equal(run_job(&job, &second), 0);
+    struct model *expert = snapshot_at(p->snapshot[0]);
+    for (int c = 0; c < 2; c++)
+        assert_memory_equal(second.model->prototypes + (size_t)c * 2 * WIDTH,
+                            expert->prototypes + (size_t)c * WIDTH, WIDTH * sizeof(float));
+    model_release(expert);
+    dataset_release(&fresh);
+    dataset_release(&kept);
+    dataset_release(&all);
+    dataset_release(&test);
+    learner_result_release(&first);
+    learner_result_release(&second);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_exact_in_every_expert_there_was),
+        TEST(test_no_more_than_asked_for),
+        TEST(test_experts_come_and_go),
+        TEST(test_read_back),
+        TEST(test_files_that_do_not_belong),
+        TEST(test_refined),
+        TEST(test_exemplars),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
