@@ -45,7 +45,7 @@ fuzz: $(FUZZ_BIN)
 help:
 	@echo 'make                the daemon: build/release/accreted (needs tests/install.sh build)'
 	@echo 'make demo           installs what is missing, builds, and watches a daemon learn ten classes in five steps'
-	@echo 'make demo-ablation  the same steps under {finetune, m2kd} x {head, prototypes, discriminant}: what each part is worth'
+	@echo 'make demo-ablation  the same steps under {finetune, m2kd} x {head, prototypes, discriminant, with experts}: what each part is worth'
 	@echo 'make check          installs what is missing, builds, and runs all tests; the last line counts them'
 	@echo 'make check-long     the tests again under the address, undefined and thread sanitizers, the long ones, and check-web'
 	@echo 'make check-web      the dashboard in Chromium against a real daemon; pictures in build/screens'

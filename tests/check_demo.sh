@@ -30,7 +30,7 @@ run() { # EXPECTED-LINE-PATTERNS... -- ARGUMENTS...
 
 run 'step 5 of 5 \[#+\] 100 %' '^after step 5( +[0-9.]+){6} *$' '^Average incremental accuracy [0-9.]+ %, last' \
     'snapshot 5: +[0-9.]+ kB of [0-9.]+ kB dense' 'training images: 0 files' '[0-9]+ of 10 right' 'systemctl enable' --
-run '^finetune( +[0-9.]+ / [0-9.]+){3}$' '^m2kd( +[0-9.]+ / [0-9.]+){3}$' 'finetune \+ head +[+-][0-9.]+ points' \
+run '^finetune( +[0-9.]+ / [0-9.]+){4}$' '^m2kd( +[0-9.]+ / [0-9.]+){4}$' 'finetune \+ head +[+-][0-9.]+ points' \
     -- --ablation
 
 if /usr/bin/python3 tests/demo/demo.py --daemon /bin/false --per-class 40 >/dev/null 2>&1; then

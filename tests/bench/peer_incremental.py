@@ -25,7 +25,7 @@ from incremental import machine, write
 from peer_network import network
 
 HERE = pathlib.Path(__file__).resolve().parent
-LR, LR_LATER, MOMENTUM, WEIGHT_DECAY, PAD = 0.1, 0.25, 0.9, 2e-3, 4  # the daemon's defaults
+LR, LR_LATER, MOMENTUM, WEIGHT_DECAY, PAD = 0.1, 1.0, 0.9, 2e-3, 4  # the daemon's defaults
 
 
 def initial_network(depth, classes):

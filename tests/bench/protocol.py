@@ -15,7 +15,8 @@ LAST = {"method": "m2kd", "teachers": "last", "aux": False, "feature_weight": 0,
 LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_later": 1, "schedule": "step", "weight_decay": 1e-5}
 FINETUNE = {"method": "finetune", "aux": False, **WHOLE}
 M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid"}
-HEAD, PROTOTYPES = {"classifier": "head"}, {"classifier": "prototypes"}
+ONE_NETWORK = {"experts": 0}  # earlier snapshots teach, and do not classify
+HEAD, PROTOTYPES = {"classifier": "head"}, {"classifier": "prototypes", **ONE_NETWORK}
 DISCRIMINANT = {"classifier": "discriminant"}
 EXEMPLARS = {"exemplars": {"total": 2000}}
 
@@ -31,20 +32,26 @@ REPLAY = {
     "m2kd+2000 exemplars": {**M2KD, **DISCRIMINANT, **EXEMPLARS},
     "icarl, 2000 exemplars": {**LWF_MC, **PROTOTYPES, **EXEMPLARS},
 }
+# As good as one network alone was: it may change less.
+ALONE = {"m2kd, one network": {**M2KD, **DISCRIMINANT, **ONE_NETWORK, "lr_later": 0.25, "feature_weight": 10}}
 NO_FEATURES = {"feature_weight": 0}
 ABLATION = {
     "finetune+prototypes": {**FINETUNE, **PROTOTYPES},
     "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE},
     "lwf": {**LAST, **HEAD, "loss": "softmax"},
     "lwf.mc+prototypes": {**LWF_MC, **PROTOTYPES},
-    # M2KD as we read it, by its parts; what we add to it comes after.
+    # M2KD as we read it, by its parts; what we add to it comes after, the experts last.
     **{f"{teachers}, aux {aux}{name}": {**M2KD, **NO_FEATURES, **PROTOTYPES, **store, "teachers": teachers, "aux": aux == "on"}
        for name, store in STORES.items() for teachers in ("last", "all") for aux in ("off", "on")},
     "features": {**M2KD, **PROTOTYPES},  # all, aux on, and the features distilled too: the base of the rows below
     "features, aux off": {**M2KD, **PROTOTYPES, "aux": False},
-    "features 3": {**M2KD, **PROTOTYPES, "feature_weight": 3},
+    "features 10": {**M2KD, **PROTOTYPES, "feature_weight": 10},
     "features 30": {**M2KD, **PROTOTYPES, "feature_weight": 30},
-    "discriminant": {**M2KD, **DISCRIMINANT},
+    "discriminant": {**M2KD, **DISCRIMINANT, **ONE_NETWORK},
+    "experts": {**M2KD, **DISCRIMINANT},
+    "experts, finetune": {**FINETUNE, **DISCRIMINANT},
+    "experts, 1": {**M2KD, **DISCRIMINANT, "experts": 1},
+    **{f"experts, keep {percent} %": {**M2KD, **DISCRIMINANT, "prune": {"keep": percent / 100}} for percent in (100, 50, 10, 5)},
     "every teacher for every image": {**M2KD, **PROTOTYPES, "teachers_per_image": 0},
     "teachers in fp32": {**M2KD, **PROTOTYPES, "teachers_precision": "fp32"},
     "bf16": {**M2KD, **PROTOTYPES, "precision": "bf16"},
@@ -65,13 +72,14 @@ ABLATION = {
 # What the defaults were chosen from.
 TUNING = {
     "default": {**M2KD, **DISCRIMINANT},
+    "experts 0": {**M2KD, **DISCRIMINANT, **ONE_NETWORK},
     "no features": {**M2KD, **DISCRIMINANT, "feature_weight": 0},
-    "features 3": {**M2KD, **DISCRIMINANT, "feature_weight": 3},
+    "features 10": {**M2KD, **DISCRIMINANT, "feature_weight": 10},
     "features 30": {**M2KD, **DISCRIMINANT, "feature_weight": 30},
     "aux off": {**M2KD, **DISCRIMINANT, "aux": False},
     "aux_weight 0.1": {**M2KD, **DISCRIMINANT, "aux_weight": 0.1},
     "lr_later 0.5": {**M2KD, **DISCRIMINANT, "lr_later": 0.5},
-    "lr_later 1": {**M2KD, **DISCRIMINANT, "lr_later": 1},
+    "lr_later 0.25": {**M2KD, **DISCRIMINANT, "lr_later": 0.25},
     "lr 0.05": {**M2KD, **DISCRIMINANT, "lr": 0.05},
     "weight_decay 0.0005": {**M2KD, **DISCRIMINANT, "weight_decay": 0.0005},
     "teachers last": {**M2KD, **DISCRIMINANT, "teachers": "last"},
@@ -98,7 +106,7 @@ class Profile:
 
 def full(per_step, reference):
     return Profile(f"CIFAR-100, {100 // per_step} steps of {per_step} classes", 100, per_step, {"depth": 32},
-                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
+                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **ALONE, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
                    reference=reference)
 
 
