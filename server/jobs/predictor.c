@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,17 +99,6 @@ static float *copy_floats(const float *from, size_t count)
     return copy ? memcpy(copy, from, count * sizeof *copy) : NULL;
 }
 
-/* `rows` rows of features, each a unit vector of every network, as one unit vector. */
-static float *copy_features(const struct serving *s, const float *from, int rows)
-{
-    float scale = 1 / sqrtf((float)(frozen_model(s->frozen)->expert_count + 1));
-    size_t count = (size_t)rows * serving_feature_count(s);
-    float *copy = copy_floats(from, count);
-    for (size_t i = 0; copy && i < count; i++)
-        copy[i] *= scale;
-    return copy;
-}
-
 /* Gives task `t` its rows of what was computed, from row `at` on. */
 static int take_results(struct predictor_task *t, const struct lane *l, int at)
 {
@@ -120,10 +108,13 @@ static int take_results(struct predictor_task *t, const struct lane *l, int at)
     t->scores = copy_floats(l->scores + (size_t)at * classes, count);
     t->probabilities = copy_floats(l->scores + (size_t)at * classes, count);
     if (t->want_features)
-        t->features = copy_features(s, l->features + (size_t)at * features, t->count);
+        t->features = copy_floats(l->features + (size_t)at * features,
+                                  (size_t)t->count * features);
     if (!t->scores || !t->probabilities || (t->want_features && !t->features))
         return ERR_NOMEM;
     frozen_softmax(s->frozen, t->count, t->probabilities);
+    if (t->features)
+        serving_join_features(s, t->count, t->features);
     float scale = frozen_model(s->frozen)->score_scale;
     for (size_t i = 0; i < count; i++)
         t->scores[i] *= scale;

@@ -4,6 +4,7 @@
 #include "server/jobs/serving.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,13 @@ size_t serving_image_floats(const struct serving *s)
 size_t serving_feature_count(const struct serving *s)
 {
     return (size_t)model_width(frozen_model(s->frozen));
+}
+
+void serving_join_features(const struct serving *s, int n, float *features)
+{
+    float scale = 1 / sqrtf((float)(frozen_model(s->frozen)->expert_count + 1));
+    for (size_t i = 0; i < (size_t)n * serving_feature_count(s); i++)
+        features[i] *= scale;
 }
 
 int serving_fit(const struct serving *s, const struct image *img, float *x)

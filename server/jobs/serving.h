@@ -52,6 +52,8 @@ const struct resnet_spec *serving_spec(const struct serving *s);
 size_t serving_image_floats(const struct serving *s);
 /* Floats of one image's features. */
 size_t serving_feature_count(const struct serving *s);
+/* Makes rows of features (n), each a unit vector of every network, unit vectors as a whole. */
+void serving_join_features(const struct serving *s, int n, float *features);
 
 /* One decoded image, resized to the model's input, normalised into x. Errors: ERR_NOMEM. */
 int serving_fit(const struct serving *s, const struct image *img, float *x);

@@ -97,7 +97,7 @@ def test_log_of_a_job_that_was_interrupted_and_cancelled(api):
     lines = logs(api, job["id"], limit=500)["lines"]
     assert [line["level"] for line in lines if line["event"] == "daemon_crashed"] == ["warning"]
     events = [line["event"] for line in lines]
-    assert events[-1] == "cancelled" and "cancel_asked" in events[-3:]  # one line of the worker may come between
+    assert events[-1] == "cancelled" and set(events[events.index("cancel_asked") + 1:-1]) <= {"phase"}  # the worker's
 
 
 @pytest.mark.parametrize("query", [{"after": "-1"}, {"after": "x"}, {"limit": "0"}, {"limit": "501"}])

@@ -217,6 +217,7 @@ static void test_files_that_do_not_belong(void **state)
     spec.blocks = 2;
     put_snapshot(p->snapshot[0], &spec, steps, 1); /* of another network */
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
+    learner_result_release(&r[2]);
     assert_int_equal(run(p, &o, 2, r[1].model, &r[2]), ERR_FORMAT);
     assert_int_equal(rename(kept, p->snapshot[0]), 0);
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), 0);

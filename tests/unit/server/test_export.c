@@ -429,8 +429,11 @@ static void test_numbers(void **state)
     test_value_refused(-0.5f, prototypes + covariance + 4, ERR_FORMAT);
 }
 
+void openblas_set_num_threads(int threads); /* cblas.h of other BLAS libraries does not know it */
+
 int main(void)
 {
+    openblas_set_num_threads(1); /* as the daemon does */
     static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000, 0};
     static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0};
     static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0};
