@@ -429,8 +429,11 @@ static void test_unsolvable(void **state)
     assert_true(map[0] == 42.0f);
 }
 
+void openblas_set_num_threads(int threads); /* cblas.h of other BLAS libraries does not know it */
+
 int main(void)
 {
+    openblas_set_num_threads(1); /* as the daemon does */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_normalise),
         cmocka_unit_test(test_mean),
