@@ -151,7 +151,7 @@ static int open_store(struct app *app)
     if (rc == 0)
         rc = predictor_start(app->predictor);
     if (rc != 0)
-        return fail("cannot load the active model, of models and snapshots in %s: %s", dir, err_str(rc));
+        return fail("cannot load the active model, or a snapshot that it asks, from models and snapshots in %s: %s; restore these from a backup", dir, err_str(rc));
     rc = queue_new(&app->queue, app);
     if (rc == 0)
         rc = events_new(&app->events, app);

@@ -71,8 +71,9 @@ struct learner_options {
     /* 0, or with the sigmoid form the losses are those of a head of this many outputs from the first step on: means over them
      * instead of sums, and outputs of classes not seen yet have target 0 (LwF.MC). No more than the classes once these are more. */
     int head_reserve;
-    /* Snapshots of the first so many steps are experts of a classifier of means (m2kd/experts.h); each costs a prediction one network
-     * more. No more than MODEL_MAX_WIDTH has room for; none with the head as classifier, or where the network stays as it is. */
+    /* So many snapshots of earlier steps at most, the first ones, are experts of a classifier of means (m2kd/experts.h); each costs a
+     * prediction one network more. No more than MODEL_MAX_WIDTH has room for; none with the head as classifier, or where the network
+     * stays as it is. A job that refines its base keeps that one's. */
     int experts;
     int exemplars_total;    /* images kept after the job, the same number of each class; 0 = none */
     enum exemplars_select exemplars_select;

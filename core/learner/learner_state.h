@@ -57,7 +57,7 @@ int learner_save_checkpoint(struct learner *l, float *params);
 
 /* Prototypes, covariance, image counts and score scale of l->model and l->pruned, whose parameters are
  * final, and which have the base's where no class is new; of the dense model, the images to keep. They
- * and the base go over the images once each. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
+ * and the origin, with its experts, go over the images once each. Errors: ERR_NOMEM, ERR_NUMERIC, those of the command word. */
 int learner_finish_classifiers(struct learner *l);
 /* l->origin, its experts loaded; NULL, where nothing is carried over. Blocks on the disk. Errors: those of snapshot_load, ERR_FORMAT. */
 int learner_prepare_origin(struct learner *l);

@@ -16,10 +16,14 @@ static int load(struct model **out, const struct model *of, const char *path, en
     int err = snapshot_load(&m, path, isa);
     if (err)
         return err == ERR_MISSING ? ERR_CORRUPT : err;
-    if (m->step_count >= of->step_count || !model_continues(of, m, of->step_count - m->step_count)) {
+    if (m->step_count >= of->step_count ||
+        !model_continues(of, m, of->step_count - m->step_count) ||
+        memcmp(m->mean, of->mean, sizeof m->mean) != 0 ||
+        memcmp(m->std, of->std, sizeof m->std) != 0) {
         model_release(m);
         return ERR_FORMAT;
     }
+    model_drop_statistics(m);
     *out = m;
     return 0;
 }

@@ -75,7 +75,9 @@ bool covariance_pack(const struct model *m, struct packed_covariance *to)
     to->scale = most > 0 ? ldexpf(1, exponent) : 1;
     for (size_t i = 0; i < count; i++) {
         float entry = m->covariance[i] / to->scale;
-        to->halves[i] = half_from_float(fmaxf(-ENTRY_MAX, fminf(ENTRY_MAX, entry)));
+        if (fabsf(entry) > ENTRY_MAX)
+            entry = copysignf(ENTRY_MAX, entry);
+        to->halves[i] = half_from_float(entry);
         same = same && half_to_float(to->halves[i]) * to->scale == m->covariance[i];
     }
     return same;

@@ -132,6 +132,14 @@ int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
     return 0;
 }
 
+void model_drop_statistics(struct model *m)
+{
+    free(m->prototypes);
+    free(m->covariance);
+    m->prototypes = NULL;
+    m->covariance = NULL;
+}
+
 /* Of from's own network. */
 static void copy_own_statistics(const struct model *from, struct model *to)
 {

@@ -53,7 +53,8 @@ struct model {
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
               int step_count, enum conv_isa isa);
-/* A model of its own that is `from` in everything but its network's isa and precision, which is fp32; one reference.
+/* A model of its own that is `from` in everything but its network's isa and precision, which is fp32; one reference. It holds the
+ * experts of `from`, which must be of that isa.
  * Errors: ERR_INVALID (isa not available), ERR_NOMEM. */
 int model_copy(struct model **out, const struct model *from, enum conv_isa isa);
 /* Floats of a prototype: the features of all experts and of the network. */
@@ -62,6 +63,8 @@ int model_width(const struct model *m);
  * become zeros of the new width. Errors: ERR_FORMAT (count negative, or more than MODEL_MAX_WIDTH allows), ERR_NOMEM; m is as before then. */
 int model_set_experts(struct model *m, const model_expert_name *names, struct model *const *experts,
                       int count);
+/* Frees prototypes and covariance of what lends its features alone; nothing that needs them may be called then. */
+void model_drop_statistics(struct model *m);
 /* The same model without experts, its statistics those of the network's own features; `m` itself, held, where it has none. New, one
  * reference. Errors: ERR_NOMEM. */
 int model_alone(struct model **out, struct model *m);

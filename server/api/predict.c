@@ -114,7 +114,8 @@ void reply_prediction_error(struct request *req, int err, int64_t version)
     } else if (!reply_classes_changing(req)) {
         reply_problem(req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
-                      " or snapshots/%" PRId64 " of the data directory from a backup.",
+                      " or snapshots/%" PRId64 ", and those of the versions before it, of the data "
+                      "directory from a backup.",
                       version, err_str(err), version, version);
     }
 }

@@ -168,7 +168,7 @@ static void loaded(void *ctx)
         reply_problem(a->req, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s), so the active one stays. "
                       "Restore models/%" PRId64 " or snapshots/%" PRId64
-                      " of the data directory from a backup.",
+                      ", and those of the versions before it, of the data directory from a backup.",
                       number, err_str(err), number, number);
     activating_free(a);
 }

@@ -3,7 +3,6 @@
  */
 #include "server/jobs/serving.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,7 +14,6 @@
 #include "core/m2kd/snapshot.h"
 #include "core/model/retire.h"
 #include "server/jobs/data.h"
-#include "server/log.h"
 #include "server/store/versions.h"
 
 /* ---- life ---- */
@@ -85,13 +83,9 @@ int version_load(struct model **out, const char *data_dir, int64_t version, enum
         data_path_number(path, sizeof path, data_dir, "snapshots", version);
         err = snapshot_load(&m, path, isa);
     }
-    if (!err) {
-        snprintf(path, sizeof path, "%s/snapshots", data_dir);
+    snprintf(path, sizeof path, "%s/snapshots", data_dir);
+    if (!err)
         err = experts_load(m, path, isa);
-        if (err)
-            log_error("version %" PRId64 " needs the snapshots of earlier ones, of which one in %s "
-                      "cannot be read (%s); restore it from a backup", version, path, err_str(err));
-    }
     if (err)
         model_release(m);
     else

@@ -210,7 +210,8 @@ static int load_base(struct worker *w)
     if (err)
         return refuse(&w->why, 500, "model_unreadable",
                       "Model version %" PRId64 " cannot be read (%s). Restore models/%" PRId64
-                      " and snapshots/%" PRId64 " of the data directory from a backup.",
+                      " and snapshots/%" PRId64 ", and those of the versions before it, of the data "
+                      "directory from a backup.",
                       p->base, err_str(err), p->base, p->base);
     w->snapshot_paths = calloc((size_t)p->chain_count, sizeof *w->snapshot_paths);
     if (!w->snapshot_paths)
