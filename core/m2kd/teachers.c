@@ -6,7 +6,6 @@
 #include "core/command.h"
 #include "core/err.h"
 #include "core/m2kd/snapshot.h"
-#include "core/model/retire.h"
 
 struct teacher {
     struct frozen *frozen; /* of the base NULL: there is none */
@@ -64,11 +63,9 @@ static int copy_base(struct teachers *t, const struct teachers_options *o)
     if (!resnet_same_network(o->base->net, o->student) ||
         o->base->net->spec.classes != o->old_classes)
         return ERR_FORMAT;
-    int err = model_new(&m, &o->base->net->spec, o->base->step_end, o->base->step_count, o->isa);
+    int err = model_copy_network(&m, o->base, o->isa);
     if (err)
         return err;
-    memcpy(m->params, o->base->params, m->net->params.count * sizeof *m->params);
-    model_inherit(m, o->base);
     t->base.end = t->base_turns > 1 ? o->old_classes : 0;
     err = freeze(&t->base.frozen, m, o);
     model_release(m);

@@ -79,10 +79,8 @@ static int freeze_classifier(struct frozen *f)
     return f->rows && f->bias ? model_classifier_rows(m, f->rows, f->bias) : ERR_NOMEM;
 }
 
-static int freeze_experts(struct frozen *f);
-
-/* An expert lends its features, and classifies nothing. */
-static int freeze(struct frozen **out, struct model *m, bool is_expert)
+/* The network alone: it lends its features, and classifies nothing. */
+static int freeze_network(struct frozen **out, struct model *m)
 {
     int err = ERR_NOMEM;
     struct frozen *f = calloc(1, sizeof *f);
@@ -95,10 +93,6 @@ static int freeze(struct frozen **out, struct model *m, bool is_expert)
     err = arena_init(&f->arena, RESERVE_BYTES);
     for (int i = 0; !err && i < m->net->layer_count; i++)
         err = freeze_layer(f, i);
-    if (!err && !is_expert)
-        err = freeze_experts(f);
-    if (!err && !is_expert)
-        err = freeze_classifier(f);
     if (err)
         goto fail;
     *out = f;
@@ -117,7 +111,7 @@ static int freeze_experts(struct frozen *f)
     if (!f->experts)
         return ERR_NOMEM;
     while (f->expert_count < m->expert_count) {
-        int err = freeze(&f->experts[f->expert_count], m->experts[f->expert_count], true);
+        int err = freeze_network(&f->experts[f->expert_count], m->experts[f->expert_count]);
         if (err)
             return err;
         f->expert_count++;
@@ -127,7 +121,18 @@ static int freeze_experts(struct frozen *f)
 
 int frozen_new(struct frozen **out, struct model *m)
 {
-    return freeze(out, m, false);
+    struct frozen *f;
+    int err = freeze_network(&f, m);
+    if (err)
+        return err;
+    err = freeze_experts(f);
+    if (!err)
+        err = freeze_classifier(f);
+    if (err)
+        frozen_free(f);
+    else
+        *out = f;
+    return err;
 }
 
 void frozen_free(struct frozen *f)

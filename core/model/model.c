@@ -112,10 +112,24 @@ void model_copy_statistics(struct model *to, const struct model *from)
     memcpy(to->covariance, from->covariance, COVARIANCE_FLOATS(width) * sizeof *to->covariance);
 }
 
-int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
+int model_copy_network(struct model **out, const struct model *from, enum conv_isa isa)
 {
     struct model *m;
     int err = model_new(&m, &from->net->spec, from->step_end, from->step_count, isa);
+    if (err)
+        return err;
+    memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
+    model_inherit(m, from);
+    m->classifier = from->classifier;
+    m->score_scale = from->score_scale;
+    *out = m;
+    return 0;
+}
+
+int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
+{
+    struct model *m;
+    int err = model_copy_network(&m, from, isa);
     if (err)
         return err;
     err = model_set_experts(m, from->expert_names, from->experts, from->expert_count);
@@ -123,11 +137,7 @@ int model_copy(struct model **out, const struct model *from, enum conv_isa isa)
         model_release(m);
         return err;
     }
-    memcpy(m->params, from->params, m->net->params.count * sizeof *m->params);
     model_copy_statistics(m, from);
-    model_inherit(m, from);
-    m->classifier = from->classifier;
-    m->score_scale = from->score_scale;
     *out = m;
     return 0;
 }
@@ -161,14 +171,10 @@ int model_alone(struct model **out, struct model *m)
         *out = model_hold(m);
         return 0;
     }
-    int err = model_new(&to, &m->net->spec, m->step_end, m->step_count, m->net->isa);
+    int err = model_copy_network(&to, m, m->net->isa);
     if (err)
         return err;
-    memcpy(to->params, m->params, m->net->params.count * sizeof *m->params);
     copy_own_statistics(m, to);
-    model_inherit(to, m);
-    to->classifier = m->classifier;
-    to->score_scale = m->score_scale;
     *out = to;
     return 0;
 }

@@ -53,6 +53,9 @@ struct model {
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,
               int step_count, enum conv_isa isa);
+/* A model of its own without experts and with zeroed statistics that is `from` in all else but its network's isa and precision, which
+ * is fp32; one reference. Errors: ERR_INVALID (isa not available), ERR_NOMEM. */
+int model_copy_network(struct model **out, const struct model *from, enum conv_isa isa);
 /* A model of its own that is `from` in everything but its network's isa and precision, which is fp32; one reference. It holds the
  * experts of `from`, which must be of that isa.
  * Errors: ERR_INVALID (isa not available), ERR_NOMEM. */
