@@ -28,6 +28,7 @@ void learner_options_default(struct learner_options *o)
         .sgd = {.lr = 0.1f, .momentum = 0.9f, .weight_decay = 2e-3f, .schedule = SGD_COSINE},
         .lr_later = 1.0f,
         .view = {.pad = 4, .flip = true},
+        .mirror = true,
         .prune_keep = 0.25f,
         .prune_epochs = 4,
         .prune_bits = 6,

@@ -41,6 +41,7 @@ struct frozen_workspace {
     float **xpad; /* a layer; layers of one shape share a buffer */
     float *y, *block[2], *side, *scratch;
     float *features[RESNET_MAX_HEADS];
+    float *views; /* (GROUP) images, each before its mirror image */
     float *wide; /* (BLOCK, model_width): the features of network and experts */
 };
 
@@ -193,8 +194,11 @@ static int workspace_alloc(struct frozen_workspace *ws, const struct model *m)
         if (!ws->features[h])
             return ERR_NOMEM;
     }
+    size_t pixels = (size_t)net->spec.height * net->spec.width * net->spec.channels;
+    ws->views = arena_alloc(&ws->arena, GROUP * pixels, sizeof(float));
     ws->wide = arena_alloc(&ws->arena, (size_t)BLOCK * (size_t)model_width(m), sizeof(float));
-    bool all = ws->y && ws->block[0] && ws->block[1] && ws->side && ws->scratch && ws->wide;
+    bool all = ws->y && ws->block[0] && ws->block[1] && ws->side && ws->scratch && ws->views &&
+               ws->wide;
     return all ? 0 : ERR_NOMEM;
 }
 
@@ -350,6 +354,44 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
 
 /* ---- scores ---- */
 
+/* An image, and after it its mirror image. */
+static void put_views(const struct resnet_spec *s, const float *x, float *to)
+{
+    size_t row = (size_t)s->width * s->channels, channels = (size_t)s->channels;
+    float *mirrored = to + (size_t)s->height * row;
+    memcpy(to, x, (size_t)s->height * row * sizeof *to);
+    for (int y = 0; y < s->height; y++, x += row)
+        for (int i = s->width - 1; i >= 0; i--, mirrored += channels)
+            memcpy(mirrored, x + (size_t)i * channels, channels * sizeof *x);
+}
+
+/* Images that view_features takes. */
+static int view_group(const struct frozen *f)
+{
+    return f->model->mirrored ? GROUP / 2 : GROUP;
+}
+
+/* The features that classifiers see, of up to view_group images, into ws->features[0]. */
+static void view_features(const struct frozen *f, struct frozen_workspace *ws, int n,
+                          const float *x)
+{
+    const struct resnet_spec *s = &f->model->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    size_t width = (size_t)f->model->net->feature_count;
+    float *features = ws->features[0];
+    if (!f->model->mirrored) {
+        run_group(f, ws, n, x);
+        return;
+    }
+    for (size_t i = 0; i < (size_t)n; i++)
+        put_views(s, x + i * image, ws->views + 2 * i * image);
+    run_group(f, ws, 2 * n, ws->views);
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t k = 0; k < width; k++)
+            features[i * width + k] = (features[2 * i * width + k] +
+                                       features[(2 * i + 1) * width + k]) / 2;
+}
+
 /* One network's features of `count` images, up to BLOCK, as unit vectors into rows of ws->wide, from column `at` on; with
  * `logits` (count, classes), the main head's too. */
 static void gather(const struct frozen *f, struct frozen_workspace *ws, int count, const float *x,
@@ -358,9 +400,10 @@ static void gather(const struct frozen *f, struct frozen_workspace *ws, int coun
     const struct resnet *net = f->model->net;
     const struct resnet_spec *s = &net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
-    for (int i = 0; i < count; i += GROUP) {
-        int n = count - i < GROUP ? count - i : GROUP;
-        run_group(f, ws, n, x + (size_t)i * image);
+    int group = view_group(f);
+    for (int i = 0; i < count; i += group) {
+        int n = count - i < group ? count - i : group;
+        view_features(f, ws, n, x + (size_t)i * image);
         if (logits)
             run_head(f, ws, 0, n, logits + (size_t)i * s->classes);
         prototypes_normalise(n, net->feature_count, ws->features[0]);

@@ -33,6 +33,7 @@ struct model {
     struct resnet *net;  /* owned */
     float *params;       /* owned; net->params.count floats */
     float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* of pixels in 0..1 */
+    bool mirrored;       /* its classifier sees the mean of the features of an image and of its mirror image, of experts too */
     int step_count;      /* increments so far, >= 1 */
     int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */

@@ -12,6 +12,7 @@
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
 #define SECTION_IMAGES CONTAINER_ID('S', 'E', 'E', 'N')
+#define SECTION_MIRRORED CONTAINER_ID('M', 'I', 'R', 'R')
 #define SECTION_EXPERTS CONTAINER_ID('E', 'X', 'P', 'T')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
@@ -108,9 +109,12 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
     sections[2] = (struct container_section){
         SECTION_IMAGES, (uint64_t)net->classes * sizeof *m->images, m->images};
-    sections[3] = (struct container_section){
-        SECTION_EXPERTS, (uint64_t)m->expert_count * sizeof *m->expert_names, m->expert_names};
-    *count = m->expert_count ? 4 : 3;
+    *count = 3;
+    if (m->mirrored)
+        sections[(*count)++] = (struct container_section){SECTION_MIRRORED, 0, NULL};
+    if (m->expert_count)
+        sections[(*count)++] = (struct container_section){
+            SECTION_EXPERTS, (uint64_t)m->expert_count * sizeof *m->expert_names, m->expert_names};
     return 0;
 }
 
@@ -137,6 +141,13 @@ static int restore_images(const struct container *c, struct model *m)
         return ERR_FORMAT;
     memcpy(m->images, s.data, bytes);
     return 0;
+}
+
+static int restore_mirrored(const struct container *c, struct model *m)
+{
+    struct container_section s;
+    m->mirrored = container_find(c, SECTION_MIRRORED, &s) == 0;
+    return m->mirrored && s.size_bytes != 0 ? ERR_FORMAT : 0;
 }
 
 /* A model without experts has no such section. */
@@ -205,6 +216,8 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
     err = scores_valid(&spec) ? 0 : ERR_FORMAT;
     if (!err)
         err = restore_images(c, m);
+    if (!err)
+        err = restore_mirrored(c, m);
     if (!err)
         err = restore_experts(c, m);
     if (err) {

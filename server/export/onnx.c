@@ -301,12 +301,54 @@ static void put_block(struct writer *w, const struct resnet_block *b, char value
     put_node(w, "Relu", value, name, NULL, NULL);
 }
 
-/* From "normalised" to `value`. */
+/* From "normalised" (N, ...) to "views" (2N, ...): the images, then their mirror images. A product with a matrix of zeros and ones, as
+ * some runtimes have no slices that go backwards. Features of pairs come back from (2N, F) to (N, F) in put_mean_of_views. */
+static int put_views(struct writer *w)
+{
+    const struct resnet *net = w->at->net;
+    const int width = net->spec.width, dims[2] = {width, width};
+    float *reversal = calloc((size_t)width * (size_t)width, sizeof *reversal);
+    if (!reversal)
+        return ERR_NOMEM;
+    for (int i = 0; i < width; i++)
+        reversal[i * width + width - 1 - i] = 1;
+    put_tensor(w, "mirror.reversal", TENSOR_FLOAT, dims, 2, reversal);
+    free(reversal);
+    put_node(w, "MatMul", "mirrored", "normalised", "mirror.reversal", NULL);
+    size_t node = node_begin(w, "Concat", "views", "normalised", "mirrored", NULL);
+    put_int(w, "axis", 0);
+    node_end(w, node);
+    put_int64s(w, "views.pairs", 3, (const int64_t[]){2, -1, net->feature_count});
+    put_int64s(w, "views.rows", 2, (const int64_t[]){-1, net->feature_count});
+    return 0;
+}
+
+/* The mean of both views' features (2N, F), as `features` (N, F). */
+static void put_mean_of_views(struct writer *w, const char *of_views, const char *features)
+{
+    char pairs[NAME_BYTES], mean[NAME_BYTES];
+    network_name(w, "features.pairs", pairs);
+    network_name(w, "features.mean", mean);
+    put_node(w, "Reshape", pairs, of_views, "views.pairs", NULL);
+    size_t node = node_begin(w, "ReduceMean", mean, pairs, NULL, NULL);
+    put_ints(w, "axes", 1, (const int[]){0});
+    put_int(w, "keepdims", 1);
+    node_end(w, node);
+    put_node(w, "Reshape", features, mean, "views.rows", NULL);
+}
+
+/* What goes into the networks. */
+static const char *network_input(const struct writer *w)
+{
+    return w->source->model->mirrored ? "views" : "normalised";
+}
+
+/* From the network's input to `value`. */
 static void put_stem(struct writer *w, char value[NAME_BYTES])
 {
     const struct resnet *net = w->at->net;
     char conv[NAME_BYTES], relu[NAME_BYTES];
-    put_conv(w, 0, "normalised");
+    put_conv(w, 0, network_input(w));
     layer_name(w, 0, "", conv);
     layer_name(w, 0, ".relu", relu);
     put_node(w, "Relu", relu, conv, NULL, NULL);
@@ -321,20 +363,24 @@ static void put_stem(struct writer *w, char value[NAME_BYTES])
     node_end(w, node);
 }
 
-/* From "normalised" to "features" (N, F). */
+/* From its input to "features" (N, F). */
 static void put_network(struct writer *w)
 {
     const struct resnet *net = w->at->net;
-    char value[NAME_BYTES], pooled[NAME_BYTES], features[NAME_BYTES];
+    bool mirrored = w->source->model->mirrored;
+    char value[NAME_BYTES], pooled[NAME_BYTES], flat[NAME_BYTES], features[NAME_BYTES];
     network_name(w, "pooled", pooled);
     network_name(w, "features", features);
+    network_name(w, mirrored ? "features.views" : "features", flat);
     put_stem(w, value);
     for (int k = 1; k < net->block_count; k++)
         put_block(w, &net->blocks[k], value);
     put_node(w, "GlobalAveragePool", pooled, value, NULL, NULL);
-    size_t node = node_begin(w, "Flatten", features, pooled, NULL, NULL);
+    size_t node = node_begin(w, "Flatten", flat, pooled, NULL, NULL);
     put_int(w, "axis", 1);
     node_end(w, node);
+    if (mirrored)
+        put_mean_of_views(w, flat, features);
 }
 
 /* ---- the classifiers ---- */
@@ -480,8 +526,10 @@ static int put_graph(struct writer *w)
     protobuf_text(&w->p, GRAPH_NAME, "accreted");
     put_normalisation(w, "normalised");
     put_shortcut_constants(w);
+    int err = w->source->model->mirrored ? put_views(w) : 0;
     put_network(w);
-    int err = put_classifier(w);
+    if (!err)
+        err = put_classifier(w);
     put_value(w, GRAPH_INPUT, "image", 3, (const int[]){s->channels, s->height, s->width});
     put_value(w, GRAPH_OUTPUT, "logits", 1, &s->classes);
     put_value(w, GRAPH_OUTPUT, "probabilities", 1, &s->classes);

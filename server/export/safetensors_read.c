@@ -127,6 +127,7 @@ static int read_scoring(struct reader *r)
     struct model *m = r->result.model;
     const char *classifier = metadata_text(r, "classifier");
     const char *scale = metadata_text(r, "score_scale");
+    const char *mirrored = metadata_text(r, "mirrored"); /* "" where it is not said */
     char *end;
     int err = read_floats(r, "mean", m->net->spec.channels, false, m->mean);
     if (!err)
@@ -144,6 +145,9 @@ static int read_scoring(struct reader *r)
     m->score_scale = strtof(scale, &end);
     if (end == scale || *end || !isfinite(m->score_scale) || m->score_scale <= 0)
         return wrong(r, "score_scale must be a positive number");
+    m->mirrored = strcmp(mirrored, "true") == 0;
+    if (!m->mirrored && *mirrored && strcmp(mirrored, "false") != 0)
+        return wrong(r, "mirrored must be \"true\" or \"false\"");
     return 0;
 }
 

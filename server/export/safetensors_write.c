@@ -32,12 +32,12 @@ static json_t *make_metadata(const struct export_source *s)
     snprintf(version, sizeof version, "%lld", (long long)s->version);
     snprintf(scale, sizeof scale, "%.9g", (double)m->score_scale);
     snprintf(experts, sizeof experts, "%d", m->expert_count);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
                           "accreted_format", SAFETENSORS_FORMAT, "accreted_version",
                           ACCRETED_VERSION, "arch", arch, "version", version, "weights",
                           s->from_snapshot ? "snapshot" : "dense", "licence", EXPORT_LICENCE,
                           "classifier", export_classifier(s), "score_scale", scale, "experts",
-                          experts);
+                          experts, "mirrored", m->mirrored ? "true" : "false");
     json_t *shape = json_pack("{s:i, s:i, s:i, s:i, s:i}", "blocks", spec->blocks, "channels",
                               spec->channels, "height", spec->height, "width", spec->width,
                               "classes", spec->classes);

@@ -22,11 +22,11 @@ MODELS = "/api/v1/models"
 
 @pytest.fixture(scope="module")
 def learned(module_daemon):
-    """A client of a daemon with two versions; tests may read."""
+    """A client of a daemon with two versions, which look at mirror images too; tests may read."""
     api = Client(module_daemon)
     for name, labels, classifier in (("one", FIRST, "head"), ("two", SECOND, "discriminant")):
         api.upload(name, images.tar(labels, range(40)))
-        api.learn(name, **TINY, classifier=classifier, **({"depth": 8} if name == "one" else {}))
+        api.learn(name, **{**TINY, "flip": True}, classifier=classifier, **({"depth": 8} if name == "one" else {}))
     return api
 
 
@@ -111,14 +111,22 @@ def network(metadata, t, pixels, prefix=""):
     return x.mean((1, 2))
 
 
+def network_features(metadata, t, pixels, prefix=""):
+    """What a classifier sees of one network."""
+    features = network(metadata, t, pixels, prefix)
+    if metadata.get("mirrored") == "true":
+        features = (features + network(metadata, t, pixels[:, ::-1], prefix)) / 2
+    return features
+
+
 def forward(metadata, t, pixels, experts=True):
     """Probabilities of one image (H,W,C) of bytes, with the experts or by the network alone."""
-    features = network(metadata, t, pixels)
+    features = network_features(metadata, t, pixels)
     logits = t["head.weight"] @ features + t["head.bias"]
     count = int(metadata.get("experts", 0)) if experts else 0
     prefix = "experts." if count else ""
     prototypes, covariance = t[prefix + "prototypes"], t[prefix + "covariance"]
-    each = [network(metadata, t, pixels, f"expert{i}.") for i in range(1, count + 1)] + [features]
+    each = [network_features(metadata, t, pixels, f"expert{i}.") for i in range(1, count + 1)] + [features]
     features = numpy.concatenate([part / numpy.linalg.norm(part) for part in each])
     if metadata["classifier"] == "prototypes":
         logits = prototypes @ features / numpy.linalg.norm(prototypes, axis=1)
@@ -197,7 +205,7 @@ def test_safetensors_in_numpy_answers_as_predict_does(learned, version):
     assert reply.headers["Content-Disposition"] == f'attachment; filename="accreted-v{version}.safetensors"'
     metadata, tensors = read_safetensors(reply.content)
     assert metadata["format"] == "pt" and metadata["arch"] == "cifar-resnet-8"
-    assert metadata["experts"] == str(version - 1)
+    assert (metadata["experts"], metadata["mirrored"]) == (str(version - 1), "true")
     for sample in samples(3):
         ours = forward(metadata, tensors, images.pixels(*sample))
         assert ours == pytest.approx(scores(learned, images.png(*sample), model=version), abs=1e-4)
@@ -277,6 +285,7 @@ def test_import_takes_the_network_and_learns_on(learned, start_daemon, tmp_path)
     job = api.get("/api/v1/jobs").json()["jobs"][0]
     assert (job["state"], job["batches"], job["version"]) == ("succeeded", [], 1)
     assert (job["options"]["depth"], job["options"]["input"]) == (8, {"channels": 3, "height": 16, "width": 16})
+    assert job["options"]["mirror"] is True
     snapshot = api.get("/api/v1/snapshots").json()["snapshots"][0]
     assert snapshot["sparsity"] == 0 and snapshot["bytes"] < 0.6 * snapshot["dense_bytes"]
 
@@ -289,9 +298,9 @@ def test_import_takes_the_network_and_learns_on(learned, start_daemon, tmp_path)
     wait_for(lambda: not list((daemon.data_dir / "tmp").iterdir()), 5, "an empty tmp")
 
 
-@pytest.mark.parametrize("channels, sizes", [(1, (28, 28)), (3, (9, 14))])
-def test_import_of_weights_made_elsewhere(api, channels, sizes):
-    metadata, tensors = make_file(4, sizes, channels)
+@pytest.mark.parametrize("channels, sizes, says", [(1, (28, 28), {}), (3, (9, 14), {"mirrored": "true"}), (3, (9, 14), {"mirrored": "false"})])
+def test_import_of_weights_made_elsewhere(api, channels, sizes, says):
+    metadata, tensors = make_file(4, sizes, channels, **says)
     assert load(api, write_safetensors(metadata, tensors, sorted(tensors, reverse=True))).status_code == 201
     tensors = {name: value.astype("<f4") for name, value in tensors.items()}
     rng = numpy.random.default_rng(1)
@@ -384,6 +393,7 @@ REFUSED = {
     "scale of zero": (metadata_edit(score_scale="0"), "score_scale"),
     "scale not a number": (metadata_edit(score_scale="1.5x"), "score_scale"),
     "infinite scale": (metadata_edit(score_scale="inf"), "score_scale"),
+    "mirrored neither": (metadata_edit(mirrored="yes"), "mirrored"),
     "one label": (metadata_edit(labels='["a"]'), "labels"),
     "equal labels": (metadata_edit(labels='["a", "a"]'), "labels"),
     "label no text": (metadata_edit(labels='["a", 2]'), "labels"),

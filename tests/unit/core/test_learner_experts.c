@@ -71,6 +71,7 @@ static struct model *bare(const struct model *of)
     memcpy(m->params, of->params, m->net->params.count * sizeof *m->params);
     memcpy(m->mean, of->mean, sizeof m->mean);
     memcpy(m->std, of->std, sizeof m->std);
+    m->mirrored = of->mirrored;
     return m;
 }
 
@@ -87,15 +88,13 @@ static void check_block(struct place *p, const struct model *m, int c, int block
     model_release(alone);
 }
 
-static void test_exact_in_every_expert_there_was(void **state)
+static void check_exact(struct place *p, const struct learner_options *o, bool mirrored)
 {
-    struct place *p = *state;
-    struct learner_options o = options();
     struct learner_result r[STEPS];
-    o.experts = 9;
-    learn_steps(p, &o, r);
+    learn_steps(p, o, r);
     for (int s = 0; s < STEPS; s++) {
         const struct model *m = r[s].model;
+        assert_int_equal(m->mirrored, mirrored);
         assert_int_equal(m->expert_count, s);
         assert_int_equal(model_width(m), (s + 1) * WIDTH);
         for (int e = 0; e < s; e++) {
@@ -110,6 +109,44 @@ static void test_exact_in_every_expert_there_was(void **state)
             check_block(p, m, c, s, r[s].model);
     }
     release_steps(r);
+}
+
+static void test_exact_in_every_expert_there_was(void **state)
+{
+    struct learner_options o = options();
+    o.experts = 9;
+    assert_true(o.mirror); /* which images that are never mirrored in training have no use for */
+    check_exact(*state, &o, false);
+}
+
+static void test_exact_in_every_expert_mirrored(void **state)
+{
+    struct learner_options o = options();
+    o.experts = 9;
+    o.view.flip = true;
+    check_exact(*state, &o, true);
+}
+
+/* The first step says it for all. */
+static void test_mirrored_as_the_first_step(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    o.experts = 9;
+    for (int first = 0; first < 2; first++) {
+        for (int s = 0; s < 2; s++) {
+            o.view.flip = true;
+            o.mirror = s == 0 ? first : !first;
+            assert_int_equal(run(p, &o, s, s ? r[0].model : NULL, &r[s]), 0);
+            struct model *snapshot = snapshot_at(p->snapshot[s]);
+            assert_int_equal(r[s].model->mirrored, first);
+            assert_int_equal(snapshot->mirrored, first);
+            model_release(snapshot);
+        }
+        learner_result_release(&r[0]);
+        learner_result_release(&r[1]);
+    }
 }
 
 /* With room for one expert the first step's snapshot stays it; with none the classifier is that of the network alone. */
@@ -214,6 +251,16 @@ static void test_files_that_do_not_belong(void **state)
     put_snapshot(p->snapshot[0], &spec, others, 1); /* of other steps */
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
     spec.classes = 2;
+    struct model *other = snapshot_at(kept);
+    other->mirrored = true;
+    uint8_t *all = malloc(other->net->params.count);
+    assert_non_null(all);
+    memset(all, MASK_KEPT, other->net->params.count);
+    assert_int_equal(snapshot_round(other, all, 16), 0);
+    assert_int_equal(snapshot_save(other, all, 16, p->snapshot[0], NULL), 0); /* of other views */
+    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
+    model_release(other);
+    free(all);
     spec.blocks = 2;
     put_snapshot(p->snapshot[0], &spec, steps, 1); /* of another network */
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
@@ -318,6 +365,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_exact_in_every_expert_there_was),
+        TEST(test_exact_in_every_expert_mirrored),
+        TEST(test_mirrored_as_the_first_step),
         TEST(test_no_more_than_asked_for),
         TEST(test_experts_come_and_go),
         TEST(test_read_back),

@@ -39,6 +39,7 @@ static struct model *make(void)
     }
     m->classifier = CLASSIFIER_PROTOTYPES;
     m->score_scale = 12.5f;
+    m->mirrored = true;
     return m;
 }
 
@@ -104,6 +105,7 @@ static void test_copy(void **state)
     assert_memory_equal(n->step_end, steps, sizeof steps);
     assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
     assert_true(n->score_scale == 12.5f);
+    assert_true(n->mirrored);
     model_release(m);
     assert_int_equal(n->step_end[1], 5); /* still there */
     model_release(n);
@@ -128,6 +130,7 @@ static void test_file_round_trip(void **state)
     assert_memory_equal(n->step_end, steps, sizeof steps);
     assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
     assert_true(n->score_scale == 12.5f);
+    assert_true(n->mirrored);
     model_release(n);
     model_release(m);
 }

@@ -434,6 +434,84 @@ static void test_sizes_of_resnet18(void **state)
     assert_int_equal(resnet_new(&net, &spec, conv_isa_best()), ERR_INVALID);
 }
 
+static void mirror(const struct resnet_spec *s, const float *x, float *out)
+{
+    for (int y = 0; y < s->height; y++)
+        for (int i = 0; i < s->width; i++)
+            for (int c = 0; c < s->channels; c++)
+                out[(y * s->width + i) * s->channels + c] =
+                    x[(y * s->width + s->width - 1 - i) * s->channels + c];
+}
+
+/* The features of n images alone, without a second view. */
+static void plain_features(const struct model *m, int n, const float *x, float *features)
+{
+    struct model *plain;
+    struct frozen *frozen;
+    struct frozen_workspace *ws;
+    assert_int_equal(model_copy(&plain, m, m->net->isa), 0);
+    plain->mirrored = false;
+    assert_int_equal(frozen_new(&frozen, plain), 0);
+    assert_int_equal(frozen_workspace_new(&ws, frozen), 0);
+    frozen_forward(frozen, ws, n, x, &(struct frozen_output){.features = features});
+    frozen_workspace_free(ws);
+    frozen_free(frozen);
+    model_release(plain);
+}
+
+/* However many images there are at once: what classifiers see is the mean of the features of both views, as a unit vector, and the
+ * head's logits are those of that mean. */
+static void test_mirrored(void **state)
+{
+    enum { COUNT = 7, FEATURES = 512, CLASSES = 64 };
+    static float features[2][COUNT * FEATURES], got[COUNT * FEATURES], scores[COUNT * CLASSES];
+    const struct reference *ref = *state;
+    const struct resnet_spec *s = &ref->spec;
+    size_t size = image_size(ref), width;
+    float *x = malloc(2 * COUNT * size * sizeof *x), *mirrored = x + COUNT * size;
+    struct model *m;
+    struct frozen *frozen;
+    struct frozen_workspace *ws;
+    golden_noise((int)(COUNT * size), 9, x);
+    for (size_t i = 0; i < COUNT; i++)
+        mirror(s, x + i * size, mirrored + i * size);
+    assert_int_equal(model_new(&m, s, &s->classes, 1, conv_isa_best()), 0);
+    golden_params(ref, m->net, m->params);
+    m->mirrored = true;
+    width = (size_t)m->net->feature_count;
+    assert_true(width <= FEATURES && s->classes <= CLASSES);
+    plain_features(m, COUNT, x, features[0]);
+    plain_features(m, COUNT, mirrored, features[1]);
+    assert_int_equal(frozen_new(&frozen, m), 0);
+    assert_int_equal(frozen_workspace_new(&ws, frozen), 0);
+    for (int n = 1; n <= COUNT; n++) {
+        frozen_features(frozen, ws, n, x, got);
+        frozen_scores(frozen, ws, n, x, scores);
+        const float *weight = m->params + m->net->params.entries[m->net->head_weight[0]].offset;
+        const float *bias = m->params + m->net->params.entries[m->net->head_bias[0]].offset;
+        for (int i = 0; i < n; i++) {
+            double mean[FEATURES], squares = 0;
+            for (size_t k = 0; k < width; k++) {
+                mean[k] = ((double)features[0][(size_t)i * width + k] +
+                           (double)features[1][(size_t)i * width + k]) / 2;
+                squares += mean[k] * mean[k];
+            }
+            for (size_t k = 0; k < width; k++)
+                close_to(got[(size_t)i * width + k], mean[k] / sqrt(squares), 1, "feature");
+            for (int c = 0; c < s->classes; c++) {
+                double logit = bias[c];
+                for (size_t k = 0; k < width; k++)
+                    logit += weight[(size_t)c * width + k] * mean[k];
+                close_to(scores[i * s->classes + c], logit, 1, "logit");
+            }
+        }
+    }
+    frozen_workspace_free(ws);
+    frozen_free(frozen);
+    model_release(m);
+    free(x);
+}
+
 /* Models and workspaces reserve a fixed share of the address space: the most a file may ask for fits in. */
 static void test_largest_fit(void **state)
 {
@@ -472,6 +550,7 @@ int main(void)
         EACH(test_cancel_reaches_every_member),
         EACH(test_growing_keeps_old_rows),
         EACH(test_gradient_of_features),
+        EACH(test_mirrored),
         cmocka_unit_test(test_depths),
         cmocka_unit_test(test_sizes_of_resnet18),
         cmocka_unit_test(test_largest_fit),
