@@ -7,7 +7,9 @@
 #include <stdatomic.h>
 
 /* *scale = the s in [CALIBRATE_MIN, CALIBRATE_MAX] for which softmax(s * scores) gives the labels the highest likelihood
- * (temperature scaling, Guo et al. 2017, with s = 1/T). scores is (n, classes), n >= 1. Golden-section search over
+ * (temperature scaling, Guo et al. 2017, with s = 1/T), each label taken for sure to but one in n + 2, which the other classes share, but
+ * those retired (FROZEN_RETIRED_SCORE): n images that are all told apart do not prove that no image is ever in doubt (Platt 1999,
+ * section 2.2). scores is (n, classes), n >= 1. Golden-section search over
  * log s, to one part in a thousand. On the calling thread. Errors: ERR_CANCELLED (`command`, which
  * may be NULL, is set: core/command.h; polled for each row). */
 #define CALIBRATE_MIN 0.05f

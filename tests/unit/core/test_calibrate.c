@@ -11,6 +11,7 @@
 
 #include "core/err.h"
 #include "core/learner/calibrate.h"
+#include "core/model/frozen.h"
 #include "core/nn/rng.h"
 #include "tests/unit/core/command_fixture.h"
 
@@ -37,6 +38,28 @@ static void test_calibration_finds_the_scale(void **state)
     assert_true(scale > 6.3f && scale < 7.7f);
 }
 
+/* Images that are all told apart leave one in n + 2 in doubt: with every other class `margin` below, that is at a scale of
+ * log((n + 1) (classes - 1)) / margin, whatever is retired. */
+static void test_all_told_apart(void **state)
+{
+    (void)state;
+    enum { N = 1000, K = 5 };
+    static float scores[N * K];
+    static int labels[N];
+    for (int live = 3; live <= K; live++) {
+        const float margin = 2;
+        float scale;
+        for (int i = 0; i < N; i++) {
+            labels[i] = i % live;
+            for (int c = 0; c < K; c++)
+                scores[i * K + c] = c >= live ? FROZEN_RETIRED_SCORE : c == labels[i] ? 3 : 3 - margin;
+        }
+        double want = log((N + 1) * (live - 1.0)) / margin;
+        assert_int_equal(calibrate_scale(N, K, scores, labels, NULL, &scale), 0);
+        assert_true(fabs(scale - want) < 2e-3 * want);
+    }
+}
+
 /* A command given while many rows of many classes are gone through ends that. */
 static void test_commanded(void **state)
 {
@@ -60,6 +83,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calibration_finds_the_scale),
+        cmocka_unit_test(test_all_told_apart),
         cmocka_unit_test(test_commanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
