@@ -9,12 +9,15 @@ ORDER_A = [
     34, 87, 21, 99, 0, 88, 27, 18, 94, 11, 12, 47, 25, 30, 46, 62, 69, 36, 61, 7, 63, 75, 5, 32, 4, 51, 48, 73, 93, 39, 67, 29, 49,
     57, 33]
 
-# The controls as README.md has them. Their last model teaches whole: pruning is M2KD's.
+# The controls as README.md has them. Their last model teaches whole: pruning is M2KD's. An image is seen as it is, once.
 WHOLE = {"prune": {"keep": 1, "epochs": 0, "bits": 16}}
-LAST = {"method": "m2kd", "teachers": "last", "aux": False, "feature_weight": 0, **WHOLE}
+ONE_VIEW = {"mirror": False}
+LAST = {"method": "m2kd", "teachers": "last", "aux": False, "feature_weight": 0, **WHOLE, **ONE_VIEW}
 LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_later": 1, "schedule": "step", "weight_decay": 1e-5}
-FINETUNE = {"method": "finetune", "aux": False, **WHOLE}
-M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid"}
+FINETUNE = {"method": "finetune", "aux": False, **WHOLE, **ONE_VIEW}
+DEFAULT = {"method": "m2kd", "teachers": "all", "aux": False, "loss": "sigmoid", "classifier": "discriminant"}
+# With the auxiliary heads, as the paper has them; what the rows of the ablation change a part of.
+M2KD = {"method": "m2kd", "teachers": "all", "aux": True, "loss": "sigmoid", "feature_weight": 3, **ONE_VIEW}
 ONE_NETWORK = {"experts": 0}  # earlier snapshots teach, and do not classify
 HEAD, PROTOTYPES = {"classifier": "head"}, {"classifier": "prototypes", **ONE_NETWORK}
 DISCRIMINANT = {"classifier": "discriminant"}
@@ -23,21 +26,24 @@ EXEMPLARS = {"exemplars": {"total": 2000}}
 CONTROLS = {
     "finetune": {**FINETUNE, **HEAD},
     "lwf.mc": {**LWF_MC, **HEAD},
-    "m2kd": {**M2KD, **DISCRIMINANT},  # the daemon's defaults
+    "m2kd": DEFAULT,  # the daemon's
 }
 # How earlier models are kept: pruned, each by itself (the default, 25 %); not pruned; pruned, sharing their weights.
 STORES = {"": {}, ", whole": WHOLE, ", shared": {"store": "shared"}}
 # Those that keep images of old classes, as the surveys do.
 REPLAY = {
-    "m2kd+2000 exemplars": {**M2KD, **DISCRIMINANT, **EXEMPLARS},
+    "m2kd+2000 exemplars": {**DEFAULT, **EXEMPLARS},
     "icarl, 2000 exemplars": {**LWF_MC, **PROTOTYPES, **EXEMPLARS},
 }
-# As good as one network alone was: it may change less.
-ALONE = {"m2kd, one network": {**M2KD, **DISCRIMINANT, **ONE_NETWORK, "lr_later": 0.25, "feature_weight": 10}}
+# What the defaults were before: one network, which may change less; then experts, with auxiliary heads and one view.
+BEFORE = {
+    "m2kd, one network": {**M2KD, **DISCRIMINANT, **ONE_NETWORK, "lr_later": 0.25, "feature_weight": 10},
+    "m2kd, aux on, one view": {**M2KD, **DISCRIMINANT},
+}
 NO_FEATURES = {"feature_weight": 0}
 ABLATION = {
     "finetune+prototypes": {**FINETUNE, **PROTOTYPES},
-    "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE},
+    "frozen": {"method": "frozen", **PROTOTYPES, **WHOLE, **ONE_VIEW},
     "lwf": {**LAST, **HEAD, "loss": "softmax"},
     "lwf.mc+prototypes": {**LWF_MC, **PROTOTYPES},
     # M2KD as we read it, by its parts; what we add to it comes after, the experts last.
@@ -49,6 +55,9 @@ ABLATION = {
     "features 30": {**M2KD, **PROTOTYPES, "feature_weight": 30},
     "discriminant": {**M2KD, **DISCRIMINANT, **ONE_NETWORK},
     "experts": {**M2KD, **DISCRIMINANT},
+    "experts, aux off": {**M2KD, **DISCRIMINANT, "aux": False},
+    "experts, aux off, features 1": {**M2KD, **DISCRIMINANT, "aux": False, "feature_weight": 1},
+    "experts, aux off, features 1, mirror": DEFAULT,
     "experts, finetune": {**FINETUNE, **DISCRIMINANT},
     "experts, 1": {**M2KD, **DISCRIMINANT, "experts": 1},
     **{f"experts, keep {percent} %": {**M2KD, **DISCRIMINANT, "prune": {"keep": percent / 100}} for percent in (100, 50, 10, 5)},
@@ -71,19 +80,20 @@ ABLATION = {
 
 # What the defaults were chosen from.
 TUNING = {
-    "default": {**M2KD, **DISCRIMINANT},
-    "experts 0": {**M2KD, **DISCRIMINANT, **ONE_NETWORK},
-    "no features": {**M2KD, **DISCRIMINANT, "feature_weight": 0},
-    "features 10": {**M2KD, **DISCRIMINANT, "feature_weight": 10},
-    "features 30": {**M2KD, **DISCRIMINANT, "feature_weight": 30},
-    "aux off": {**M2KD, **DISCRIMINANT, "aux": False},
-    "aux_weight 0.1": {**M2KD, **DISCRIMINANT, "aux_weight": 0.1},
-    "lr_later 0.5": {**M2KD, **DISCRIMINANT, "lr_later": 0.5},
-    "lr_later 0.25": {**M2KD, **DISCRIMINANT, "lr_later": 0.25},
-    "lr 0.05": {**M2KD, **DISCRIMINANT, "lr": 0.05},
-    "weight_decay 0.0005": {**M2KD, **DISCRIMINANT, "weight_decay": 0.0005},
-    "teachers last": {**M2KD, **DISCRIMINANT, "teachers": "last"},
-    "softmax": {**M2KD, **DISCRIMINANT, "loss": "softmax"},
+    "default": DEFAULT,
+    "one view": {**DEFAULT, **ONE_VIEW},
+    "experts 0": {**DEFAULT, **ONE_NETWORK},
+    "no features": {**DEFAULT, "feature_weight": 0},
+    "features 3": {**DEFAULT, "feature_weight": 3},
+    "features 10": {**DEFAULT, "feature_weight": 10},
+    "aux on": {**DEFAULT, "aux": True},
+    "aux_weight 0.1": {**DEFAULT, "aux": True, "aux_weight": 0.1},
+    "lr_later 0.5": {**DEFAULT, "lr_later": 0.5},
+    "lr_later 0.25": {**DEFAULT, "lr_later": 0.25},
+    "lr 0.05": {**DEFAULT, "lr": 0.05},
+    "weight_decay 0.0005": {**DEFAULT, "weight_decay": 0.0005},
+    "teachers last": {**DEFAULT, "teachers": "last"},
+    "softmax": {**DEFAULT, "loss": "softmax"},
 }
 
 
@@ -106,7 +116,7 @@ class Profile:
 
 def full(per_step, reference):
     return Profile(f"CIFAR-100, {100 // per_step} steps of {per_step} classes", 100, per_step, {"depth": 32},
-                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **ALONE, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
+                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **BEFORE, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
                    reference=reference)
 
 

@@ -40,6 +40,7 @@ static void test_owned_weights_never_move(void **state)
     struct learner_options o = shared_options();
     struct learner_result first, second;
     struct model *before, *after, *snapshot;
+    o.epochs = 6; /* four are short for the second step */
     assert_int_equal(run(p, &o, 0, NULL, &first), 0);
     assert_int_equal(snapshot_load(&before, p->snapshot[0], conv_isa_best()), 0);
     assert_int_equal(run(p, &o, 1, first.model, &second), 0);
