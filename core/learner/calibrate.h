@@ -12,7 +12,7 @@
  * section 2.2). scores is (n, classes), n >= 1. Golden-section search over
  * log s, to one part in a thousand. On the calling thread. Errors: ERR_CANCELLED (`command`, which
  * may be NULL, is set: core/command.h; polled for each row). */
-#define CALIBRATE_MIN 0.05f
+#define CALIBRATE_MIN 1e-4f
 #define CALIBRATE_MAX 200.0f
 int calibrate_scale(int n, int classes, const float *scores, const int *labels,
                     const atomic_int *command, float *scale);

@@ -87,9 +87,10 @@ struct learner_options {
     struct sgd_options sgd;
     float lr_later;     /* factor on the learning rate for steps after the first */
     struct view_options view;
-    /* With view.flip: classifiers see the mean of the features of an image and of its mirror image (model.h, mirrored), for twice the
-     * time of a prediction. Used by the first step only. */
+    /* With view.flip: classifiers see the mean of the features of an image and of its mirror image (model.h, model_view), for twice the
+     * time of a prediction. Used by the first step only, as is feature_power (model.h, model_view). */
     bool mirror;
+    float feature_power;
     float prune_keep;   /* share of convolution weights a snapshot keeps, 0..1 */
     int prune_epochs;   /* epochs of retraining the pruned copy */
     int prune_bits;     /* of a kept weight in the snapshot (snapshot.h) */

@@ -32,6 +32,12 @@ void prototypes_normalise(int n, int feature_count, float *rows)
     }
 }
 
+void prototypes_raise(size_t count, float power, float *features)
+{
+    for (size_t i = 0; power != 1 && i < count; i++)
+        features[i] = features[i] > 0 ? powf(features[i], power) : 0;
+}
+
 /* Mean of features [from, to) over the rows of one class, at most SUM_BLOCK of them, so that the
  * sums need no allocation. Without rows `mean` is left alone. */
 static void mean_block(int n, int feature_count, const float *features, const int *labels, int class,

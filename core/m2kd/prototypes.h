@@ -15,6 +15,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+/* Each feature, which is no less than 0, to that power: below 1, a few large ones count for less (power normalisation, Perronnin et
+ * al. 2010). */
+void prototypes_raise(size_t count, float power, float *features);
 /* Scales each of n rows of F floats to unit length (a zero row stays zero). */
 void prototypes_normalise(int n, int feature_count, float *rows);
 

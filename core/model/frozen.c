@@ -368,7 +368,7 @@ static void put_views(const struct resnet_spec *s, const float *x, float *to)
 /* Images that view_features takes. */
 static int view_group(const struct frozen *f)
 {
-    return f->model->mirrored ? GROUP / 2 : GROUP;
+    return f->model->view.mirrored ? GROUP / 2 : GROUP;
 }
 
 /* The features that classifiers see, of up to view_group images, into ws->features[0]. */
@@ -379,7 +379,7 @@ static void view_features(const struct frozen *f, struct frozen_workspace *ws, i
     size_t image = (size_t)s->height * s->width * s->channels;
     size_t width = (size_t)f->model->net->feature_count;
     float *features = ws->features[0];
-    if (!f->model->mirrored) {
+    if (!f->model->view.mirrored) {
         run_group(f, ws, n, x);
         return;
     }
@@ -406,6 +406,8 @@ static void gather(const struct frozen *f, struct frozen_workspace *ws, int coun
         view_features(f, ws, n, x + (size_t)i * image);
         if (logits)
             run_head(f, ws, 0, n, logits + (size_t)i * s->classes);
+        prototypes_raise((size_t)n * (size_t)net->feature_count, f->model->view.power,
+                         ws->features[0]);
         prototypes_normalise(n, net->feature_count, ws->features[0]);
         for (int k = 0; k < n; k++)
             memcpy(ws->wide + (size_t)(i + k) * width + at,

@@ -58,6 +58,7 @@ int model_new(struct model **out, const struct resnet_spec *spec, const int *ste
     atomic_init(&m->references, 1);
     m->step_count = step_count;
     m->score_scale = 1.0f;
+    m->view.power = 1.0f;
     for (int c = 0; c < MODEL_MAX_CHANNELS; c++)
         m->std[c] = 1.0f;
     int err = resnet_new(&m->net, spec, isa);

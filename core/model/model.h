@@ -29,11 +29,17 @@ enum classifier {
 /* The name of an expert's file among the snapshots, padded with zeros. */
 typedef char model_expert_name[MODEL_EXPERT_NAME];
 
+/* What classifiers see of a network, the model's own and its experts' alike. As it stands in files. */
+struct model_view {
+    int32_t mirrored; /* 1: the mean of the features of an image and of its mirror image; 0: the features of the image */
+    float power;      /* classifiers of means: to which each feature is raised before they become a unit vector; 0 < power <= 1 */
+};
+
 struct model {
     struct resnet *net;  /* owned */
     float *params;       /* owned; net->params.count floats */
     float mean[MODEL_MAX_CHANNELS], std[MODEL_MAX_CHANNELS]; /* of pixels in 0..1 */
-    bool mirrored;       /* its classifier sees the mean of the features of an image and of its mirror image, of experts too */
+    struct model_view view;
     int step_count;      /* increments so far, >= 1 */
     int *step_end;       /* owned; classes known after each step, the last = spec.classes */
     enum classifier classifier; /* what scores are computed from */
@@ -49,7 +55,7 @@ struct model {
     _Atomic int references;
 };
 
-/* A model with zeroed parameters, prototypes, covariance, image counts and mean, std and score_scale 1, classifier head;
+/* A model with zeroed parameters, prototypes, covariance, image counts and mean, std, view.power and score_scale 1, classifier head;
  * one reference. `step_end` is copied.
  * Errors: ERR_INVALID (steps not increasing, last one not spec->classes), ERR_NOMEM. */
 int model_new(struct model **out, const struct resnet_spec *spec, const int *step_end,

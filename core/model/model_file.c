@@ -12,10 +12,11 @@
 #define SECTION_SPEC CONTAINER_ID('S', 'P', 'E', 'C')
 #define SECTION_STEPS CONTAINER_ID('S', 'T', 'E', 'P')
 #define SECTION_IMAGES CONTAINER_ID('S', 'E', 'E', 'N')
-#define SECTION_MIRRORED CONTAINER_ID('M', 'I', 'R', 'R')
+#define SECTION_VIEW CONTAINER_ID('V', 'I', 'E', 'W')
 #define SECTION_EXPERTS CONTAINER_ID('E', 'X', 'P', 'T')
 
 _Static_assert(sizeof(struct model_file_spec) == 68, "SPEC is 68 bytes in the file");
+_Static_assert(sizeof(struct model_view) == 8, "VIEW is 8 bytes in the file");
 _Static_assert(sizeof(int) == sizeof(int32_t), "step ends are written as they stand in memory");
 
 bool model_file_finite(const float *values, size_t count)
@@ -40,6 +41,11 @@ bool model_file_params_valid(const struct resnet *net, const float *params)
 static bool positive(float x)
 {
     return isfinite(x) && x > 0;
+}
+
+static bool view_valid(const struct model_view *v)
+{
+    return (v->mirrored == 0 || v->mirrored == 1) && v->power > 0 && v->power <= 1;
 }
 
 /* What a model must satisfy beyond what model_new sees to. */
@@ -97,7 +103,7 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
     memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
     size_t covariance_floats = COVARIANCE_FLOATS(model_width(m));
-    if (!scores_valid(&s) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
+    if (!scores_valid(&s) || !view_valid(&m->view) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
         !model_file_finite(m->covariance, covariance_floats) ||
         !model_file_params_valid(m->net, m->params) ||
         !names_valid(m->expert_names, m->expert_count))
@@ -109,12 +115,10 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
         SECTION_STEPS, (uint64_t)m->step_count * sizeof *m->step_end, m->step_end};
     sections[2] = (struct container_section){
         SECTION_IMAGES, (uint64_t)net->classes * sizeof *m->images, m->images};
-    *count = 3;
-    if (m->mirrored)
-        sections[(*count)++] = (struct container_section){SECTION_MIRRORED, 0, NULL};
-    if (m->expert_count)
-        sections[(*count)++] = (struct container_section){
-            SECTION_EXPERTS, (uint64_t)m->expert_count * sizeof *m->expert_names, m->expert_names};
+    sections[3] = (struct container_section){SECTION_VIEW, sizeof m->view, &m->view};
+    sections[4] = (struct container_section){
+        SECTION_EXPERTS, (uint64_t)m->expert_count * sizeof *m->expert_names, m->expert_names};
+    *count = m->expert_count ? 5 : 4;
     return 0;
 }
 
@@ -143,11 +147,16 @@ static int restore_images(const struct container *c, struct model *m)
     return 0;
 }
 
-static int restore_mirrored(const struct container *c, struct model *m)
+/* Files written before there was such a section lack it: then it is the features as they are. */
+static int restore_view(const struct container *c, struct model *m)
 {
     struct container_section s;
-    m->mirrored = container_find(c, SECTION_MIRRORED, &s) == 0;
-    return m->mirrored && s.size_bytes != 0 ? ERR_FORMAT : 0;
+    if (container_find(c, SECTION_VIEW, &s) != 0)
+        return 0;
+    if (s.size_bytes != sizeof m->view)
+        return ERR_FORMAT;
+    memcpy(&m->view, s.data, sizeof m->view);
+    return view_valid(&m->view) ? 0 : ERR_FORMAT;
 }
 
 /* A model without experts has no such section. */
@@ -217,7 +226,7 @@ int model_file_restore(struct model **out, const struct container *c, enum conv_
     if (!err)
         err = restore_images(c, m);
     if (!err)
-        err = restore_mirrored(c, m);
+        err = restore_view(c, m);
     if (!err)
         err = restore_experts(c, m);
     if (err) {

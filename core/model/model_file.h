@@ -13,7 +13,7 @@
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-enum { MODEL_FILE_SECTIONS = 5 }; /* SPEC, STEP, SEEN and, where there is something to say, MIRR and EXPT */
+enum { MODEL_FILE_SECTIONS = 5 }; /* SPEC, STEP, SEEN, VIEW and, where there are experts, EXPT */
 
 /* What each writes in its own precision. */
 #define MODEL_FILE_PROTOTYPES CONTAINER_ID('P', 'R', 'O', 'T')

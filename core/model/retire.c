@@ -26,7 +26,7 @@ void model_inherit(struct model *to, const struct model *from)
     memcpy(to->retired, from->retired, (size_t)(a < b ? a : b));
     memcpy(to->mean, from->mean, sizeof to->mean);
     memcpy(to->std, from->std, sizeof to->std);
-    to->mirrored = from->mirrored;
+    to->view = from->view;
 }
 
 /* ---- the model that is left ---- */
@@ -114,7 +114,7 @@ int model_live(struct model **out, struct model *m)
            COVARIANCE_FLOATS(model_width(m)) * sizeof *to->covariance);
     memcpy(to->mean, m->mean, sizeof to->mean);
     memcpy(to->std, m->std, sizeof to->std);
-    to->mirrored = m->mirrored;
+    to->view = m->view;
     to->classifier = m->classifier;
     to->score_scale = m->score_scale;
     *out = to;

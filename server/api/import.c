@@ -129,7 +129,8 @@ static int make_options(struct importing *i)
     o.learner.arch = s->arch;
     o.learner.blocks = s->blocks;
     o.learner.classifier = m->classifier;
-    o.learner.mirror = m->mirrored;
+    o.learner.mirror = m->view.mirrored;
+    o.learner.feature_power = m->view.power;
     o.learner.prune_keep = 1;
     o.learner.prune_epochs = 0;
     o.learner.prune_bits = SNAPSHOT_HALF;

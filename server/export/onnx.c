@@ -340,7 +340,7 @@ static void put_mean_of_views(struct writer *w, const char *of_views, const char
 /* What goes into the networks. */
 static const char *network_input(const struct writer *w)
 {
-    return w->source->model->mirrored ? "views" : "normalised";
+    return w->source->model->view.mirrored ? "views" : "normalised";
 }
 
 /* From the network's input to `value`. */
@@ -367,7 +367,7 @@ static void put_stem(struct writer *w, char value[NAME_BYTES])
 static void put_network(struct writer *w)
 {
     const struct resnet *net = w->at->net;
-    bool mirrored = w->source->model->mirrored;
+    bool mirrored = w->source->model->view.mirrored;
     char value[NAME_BYTES], pooled[NAME_BYTES], flat[NAME_BYTES], features[NAME_BYTES];
     network_name(w, "pooled", pooled);
     network_name(w, "features", features);
@@ -430,27 +430,29 @@ static int put_norm_constants(struct writer *w)
     for (int i = 0; i < column[0]; i++)
         ones[i] = 1;
     put_vector(w, "norm.smallest", 1, &smallest);
+    put_vector(w, "norm.power", 1, &w->source->model->view.power);
     put_tensor(w, "norm.column", TENSOR_FLOAT, column, 2, ones);
     put_tensor(w, "norm.row", TENSOR_FLOAT, row, 2, ones);
     free(ones);
     return 0;
 }
 
-/* The network's features as unit vectors. */
+/* The network's features, raised to the model's power, as unit vectors. */
 static void put_unit_features(struct writer *w)
 {
-    static const char *const names[] = {"features", "norm.squares", "norm.sum", "norm.positive",
-                                        "norm", "norm.spread", "features.unit"};
-    enum { FEATURES, SQUARES, SUM, POSITIVE, NORM, SPREAD, UNIT, NAMES };
+    static const char *const names[] = {"features", "features.raised", "norm.squares", "norm.sum",
+                                        "norm.positive", "norm", "norm.spread", "features.unit"};
+    enum { FEATURES, RAISED, SQUARES, SUM, POSITIVE, NORM, SPREAD, UNIT, NAMES };
     char n[NAMES][NAME_BYTES];
     for (int i = 0; i < NAMES; i++)
         network_name(w, names[i], n[i]);
-    put_node(w, "Mul", n[SQUARES], n[FEATURES], n[FEATURES], NULL);
+    put_node(w, "Pow", n[RAISED], n[FEATURES], "norm.power", NULL);
+    put_node(w, "Mul", n[SQUARES], n[RAISED], n[RAISED], NULL);
     put_node(w, "MatMul", n[SUM], n[SQUARES], "norm.column", NULL);
     put_node(w, "Add", n[POSITIVE], n[SUM], "norm.smallest", NULL);
     put_node(w, "Sqrt", n[NORM], n[POSITIVE], NULL, NULL);
     put_node(w, "MatMul", n[SPREAD], n[NORM], "norm.row", NULL);
-    put_node(w, "Div", n[UNIT], n[FEATURES], n[SPREAD], NULL);
+    put_node(w, "Div", n[UNIT], n[RAISED], n[SPREAD], NULL);
 }
 
 static void set_network(struct writer *w, int expert)
@@ -526,7 +528,7 @@ static int put_graph(struct writer *w)
     protobuf_text(&w->p, GRAPH_NAME, "accreted");
     put_normalisation(w, "normalised");
     put_shortcut_constants(w);
-    int err = w->source->model->mirrored ? put_views(w) : 0;
+    int err = w->source->model->view.mirrored ? put_views(w) : 0;
     put_network(w);
     if (!err)
         err = put_classifier(w);

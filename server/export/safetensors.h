@@ -13,7 +13,7 @@
  *   spec    {"blocks","channels","height","width","classes"}       labels   names by output index
  *   mean, std   a channel, of pixels in 0..1                       steps    classes after each step
  *   classifier  "head", "prototypes" or "discriminant"; score_scale   probabilities = softmax(scale * scores)
- *   mirrored    "true" or "false" (core/model/model.h); not said: false
+ *   mirrored, feature_power   "true" or "false", and a number: struct model_view of core/model/model.h; not said: false, 1
  *   experts     how many there are; score_scale is then that of the scores of all of them
  * arch is "resnet-18" or "cifar-resnet-" and the depth. Shortcuts, epsilon (1e-5) and pooling:
  * core/model/resnet.h.

@@ -127,7 +127,6 @@ static int read_scoring(struct reader *r)
     struct model *m = r->result.model;
     const char *classifier = metadata_text(r, "classifier");
     const char *scale = metadata_text(r, "score_scale");
-    const char *mirrored = metadata_text(r, "mirrored"); /* "" where it is not said */
     char *end;
     int err = read_floats(r, "mean", m->net->spec.channels, false, m->mean);
     if (!err)
@@ -145,10 +144,24 @@ static int read_scoring(struct reader *r)
     m->score_scale = strtof(scale, &end);
     if (end == scale || *end || !isfinite(m->score_scale) || m->score_scale <= 0)
         return wrong(r, "score_scale must be a positive number");
-    m->mirrored = strcmp(mirrored, "true") == 0;
-    if (!m->mirrored && *mirrored && strcmp(mirrored, "false") != 0)
-        return wrong(r, "mirrored must be \"true\" or \"false\"");
     return 0;
+}
+
+/* Texts are "" where nothing is said. */
+static int read_view(struct reader *r)
+{
+    struct model_view *v = &r->result.model->view;
+    const char *mirrored = metadata_text(r, "mirrored"), *power = metadata_text(r, "feature_power");
+    char *end;
+    v->mirrored = strcmp(mirrored, "true") == 0;
+    if (!v->mirrored && *mirrored && strcmp(mirrored, "false") != 0)
+        return wrong(r, "mirrored must be \"true\" or \"false\"");
+    if (!*power)
+        return 0;
+    v->power = strtof(power, &end);
+    return !*end && v->power > 0 && v->power <= 1
+               ? 0
+               : wrong(r, "feature_power must be a number over 0, at most 1");
 }
 
 static int compare_labels(const void *a, const void *b)
@@ -349,6 +362,8 @@ int safetensors_read(struct safetensors *out, const void *data, size_t size_byte
         err = make_model(&r);
     if (!err)
         err = read_scoring(&r);
+    if (!err)
+        err = read_view(&r);
     if (!err)
         err = read_labels(&r);
     if (!err)

@@ -26,18 +26,20 @@ static json_t *make_metadata(const struct export_source *s)
 {
     const struct model *m = s->model;
     const struct resnet_spec *spec = &m->net->spec;
-    char arch[32], version[32], scale[32], experts[16];
+    char arch[32], version[32], scale[32], experts[16], power[32];
     snprintf(arch, sizeof arch, "%s-%d", spec->arch == RESNET_18 ? "resnet" : "cifar-resnet",
              resnet_depth(spec->arch, spec->blocks));
     snprintf(version, sizeof version, "%lld", (long long)s->version);
     snprintf(scale, sizeof scale, "%.9g", (double)m->score_scale);
     snprintf(experts, sizeof experts, "%d", m->expert_count);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
+    snprintf(power, sizeof power, "%.9g", (double)m->view.power);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
                           "accreted_format", SAFETENSORS_FORMAT, "accreted_version",
                           ACCRETED_VERSION, "arch", arch, "version", version, "weights",
                           s->from_snapshot ? "snapshot" : "dense", "licence", EXPORT_LICENCE,
                           "classifier", export_classifier(s), "score_scale", scale, "experts",
-                          experts, "mirrored", m->mirrored ? "true" : "false");
+                          experts, "mirrored", m->view.mirrored ? "true" : "false",
+                          "feature_power", power);
     json_t *shape = json_pack("{s:i, s:i, s:i, s:i, s:i}", "blocks", spec->blocks, "channels",
                               spec->channels, "height", spec->height, "width", spec->width,
                               "classes", spec->classes);

@@ -72,6 +72,7 @@ static const struct option options[] = {
     {"pad", OPTION_INT, FIELD(learner.view.pad), 0, 16, {NULL}},
     {"flip", OPTION_BOOL, FIELD(learner.view.flip), 0, 1, {NULL}},
     {"mirror", OPTION_BOOL, FIELD(learner.mirror), 0, 1, {NULL}},
+    {"feature_power", OPTION_REAL, FIELD(learner.feature_power), 0.1, 1, {NULL}},
     {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
     {"prune.bits", OPTION_INT, FIELD(learner.prune_bits), QUANTISE_MIN_BITS, SNAPSHOT_HALF, {NULL}},

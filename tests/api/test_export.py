@@ -127,7 +127,8 @@ def forward(metadata, t, pixels, experts=True):
     prefix = "experts." if count else ""
     prototypes, covariance = t[prefix + "prototypes"], t[prefix + "covariance"]
     each = [network_features(metadata, t, pixels, f"expert{i}.") for i in range(1, count + 1)] + [features]
-    features = numpy.concatenate([part / numpy.linalg.norm(part) for part in each])
+    raised = [part ** float(metadata.get("feature_power", 1)) for part in each]
+    features = numpy.concatenate([part / numpy.linalg.norm(part) for part in raised])
     if metadata["classifier"] == "prototypes":
         logits = prototypes @ features / numpy.linalg.norm(prototypes, axis=1)
     if metadata["classifier"] == "discriminant":
@@ -205,7 +206,7 @@ def test_safetensors_in_numpy_answers_as_predict_does(learned, version):
     assert reply.headers["Content-Disposition"] == f'attachment; filename="accreted-v{version}.safetensors"'
     metadata, tensors = read_safetensors(reply.content)
     assert metadata["format"] == "pt" and metadata["arch"] == "cifar-resnet-8"
-    assert (metadata["experts"], metadata["mirrored"]) == (str(version - 1), "true")
+    assert (metadata["experts"], metadata["mirrored"], float(metadata["feature_power"])) == (str(version - 1), "true", pytest.approx(0.7))
     for sample in samples(3):
         ours = forward(metadata, tensors, images.pixels(*sample))
         assert ours == pytest.approx(scores(learned, images.png(*sample), model=version), abs=1e-4)
@@ -285,7 +286,7 @@ def test_import_takes_the_network_and_learns_on(learned, start_daemon, tmp_path)
     job = api.get("/api/v1/jobs").json()["jobs"][0]
     assert (job["state"], job["batches"], job["version"]) == ("succeeded", [], 1)
     assert (job["options"]["depth"], job["options"]["input"]) == (8, {"channels": 3, "height": 16, "width": 16})
-    assert job["options"]["mirror"] is True
+    assert (job["options"]["mirror"], job["options"]["feature_power"]) == (True, pytest.approx(0.7))
     snapshot = api.get("/api/v1/snapshots").json()["snapshots"][0]
     assert snapshot["sparsity"] == 0 and snapshot["bytes"] < 0.6 * snapshot["dense_bytes"]
 
@@ -298,7 +299,7 @@ def test_import_takes_the_network_and_learns_on(learned, start_daemon, tmp_path)
     wait_for(lambda: not list((daemon.data_dir / "tmp").iterdir()), 5, "an empty tmp")
 
 
-@pytest.mark.parametrize("channels, sizes, says", [(1, (28, 28), {}), (3, (9, 14), {"mirrored": "true"}), (3, (9, 14), {"mirrored": "false"})])
+@pytest.mark.parametrize("channels, sizes, says", [(1, (28, 28), {}), (3, (9, 14), {"mirrored": "true"}), (3, (9, 14), {"mirrored": "false", "classifier": "discriminant", "feature_power": "0.5"})])
 def test_import_of_weights_made_elsewhere(api, channels, sizes, says):
     metadata, tensors = make_file(4, sizes, channels, **says)
     assert load(api, write_safetensors(metadata, tensors, sorted(tensors, reverse=True))).status_code == 201
@@ -393,6 +394,9 @@ REFUSED = {
     "scale of zero": (metadata_edit(score_scale="0"), "score_scale"),
     "scale not a number": (metadata_edit(score_scale="1.5x"), "score_scale"),
     "infinite scale": (metadata_edit(score_scale="inf"), "score_scale"),
+    "power of zero": (metadata_edit(feature_power="0"), "feature_power"),
+    "power not a number": (metadata_edit(feature_power="1/2"), "feature_power"),
+    "power over one": (metadata_edit(feature_power="1.01"), "feature_power"),
     "mirrored neither": (metadata_edit(mirrored="yes"), "mirrored"),
     "one label": (metadata_edit(labels='["a"]'), "labels"),
     "equal labels": (metadata_edit(labels='["a", "a"]'), "labels"),

@@ -71,7 +71,7 @@ static struct model *bare(const struct model *of)
     memcpy(m->params, of->params, m->net->params.count * sizeof *m->params);
     memcpy(m->mean, of->mean, sizeof m->mean);
     memcpy(m->std, of->std, sizeof m->std);
-    m->mirrored = of->mirrored;
+    m->view = of->view;
     return m;
 }
 
@@ -94,7 +94,7 @@ static void check_exact(struct place *p, const struct learner_options *o, bool m
     learn_steps(p, o, r);
     for (int s = 0; s < STEPS; s++) {
         const struct model *m = r[s].model;
-        assert_int_equal(m->mirrored, mirrored);
+        assert_int_equal(m->view.mirrored, mirrored);
         assert_int_equal(m->expert_count, s);
         assert_int_equal(model_width(m), (s + 1) * WIDTH);
         for (int e = 0; e < s; e++) {
@@ -140,8 +140,8 @@ static void test_mirrored_as_the_first_step(void **state)
             o.mirror = s == 0 ? first : !first;
             assert_int_equal(run(p, &o, s, s ? r[0].model : NULL, &r[s]), 0);
             struct model *snapshot = snapshot_at(p->snapshot[s]);
-            assert_int_equal(r[s].model->mirrored, first);
-            assert_int_equal(snapshot->mirrored, first);
+            assert_int_equal(r[s].model->view.mirrored, first);
+            assert_int_equal(snapshot->view.mirrored, first);
             model_release(snapshot);
         }
         learner_result_release(&r[0]);
@@ -252,7 +252,7 @@ static void test_files_that_do_not_belong(void **state)
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
     spec.classes = 2;
     struct model *other = snapshot_at(kept);
-    other->mirrored = true;
+    other->view.mirrored = 1;
     uint8_t *all = malloc(other->net->params.count);
     assert_non_null(all);
     memset(all, MASK_KEPT, other->net->params.count);

@@ -39,7 +39,7 @@ static struct model *make(void)
     }
     m->classifier = CLASSIFIER_PROTOTYPES;
     m->score_scale = 12.5f;
-    m->mirrored = true;
+    m->view = (struct model_view){1, 0.75f};
     return m;
 }
 
@@ -105,7 +105,7 @@ static void test_copy(void **state)
     assert_memory_equal(n->step_end, steps, sizeof steps);
     assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
     assert_true(n->score_scale == 12.5f);
-    assert_true(n->mirrored);
+    assert_memory_equal(&n->view, &m->view, sizeof m->view);
     model_release(m);
     assert_int_equal(n->step_end[1], 5); /* still there */
     model_release(n);
@@ -130,7 +130,7 @@ static void test_file_round_trip(void **state)
     assert_memory_equal(n->step_end, steps, sizeof steps);
     assert_int_equal(n->classifier, CLASSIFIER_PROTOTYPES);
     assert_true(n->score_scale == 12.5f);
-    assert_true(n->mirrored);
+    assert_memory_equal(&n->view, &m->view, sizeof m->view);
     model_release(n);
     model_release(m);
 }

@@ -33,7 +33,7 @@ static struct model *make(enum classifier classifier)
         m->images[c] = 10 + c;
     m->classifier = classifier;
     m->score_scale = 3;
-    m->mirrored = true;
+    m->view = (struct model_view){1, 0.5f};
     return m;
 }
 

@@ -32,7 +32,7 @@ struct shape {
     struct resnet_spec spec;
     enum classifier classifier;
     int images, experts;
-    bool mirrored;
+    struct model_view view;
 };
 
 static float between(struct rng *r, float low, float high)
@@ -105,7 +105,7 @@ static void give_experts(struct model *m, int count)
         spec.classes = 1;
         assert_int_equal(model_new(&experts[e], &spec, &steps, 1, conv_isa_best()), 0);
         resnet_initialise(experts[e]->net, (uint64_t)e + 20, experts[e]->params);
-        experts[e]->mirrored = m->mirrored;
+        experts[e]->view = m->view;
         for (int i = 0; i < experts[e]->net->params.entry_count; i++)
             fill_entry(&experts[e]->net->params.entries[i], experts[e]->params, &r);
     }
@@ -269,7 +269,7 @@ static void check_onnx(void **state)
     struct trial t;
     assert_non_null(mkdtemp(dir));
     struct model *m = make_model(&shape->spec, shape->classifier);
-    m->mirrored = shape->mirrored;
+    m->view = shape->view;
     give_experts(m, shape->experts);
     trial_init(&t, m, shape->images);
     separate_classes(&t, m);
@@ -308,7 +308,8 @@ static void check_read_back(const struct resnet_spec *spec)
     struct safetensors got;
     char why[200] = "";
     size_t size;
-    m->mirrored = spec->arch == RESNET_18;
+    if (spec->arch == RESNET_18)
+        m->view = (struct model_view){1, 0.7f};
     void *file = write_safetensors(m, &size);
     assert_int_equal(safetensors_read(&got, file, size, conv_isa_best(), why, sizeof why), 0);
     assert_memory_equal(&got.model->net->spec, &m->net->spec, sizeof small);
@@ -321,7 +322,7 @@ static void check_read_back(const struct resnet_spec *spec)
     assert_memory_equal(got.model->covariance, m->covariance,
                         COVARIANCE_FLOATS(m->net->feature_count) * sizeof(float));
     assert_int_equal(got.model->classifier, CLASSIFIER_DISCRIMINANT);
-    assert_int_equal(got.model->mirrored, m->mirrored);
+    assert_memory_equal(&got.model->view, &m->view, sizeof m->view);
     assert_int_equal(got.model->step_count, 1);
     assert_int_equal(got.model->step_end[0], 10);
     assert_int_equal(got.label_count, 10);
@@ -439,16 +440,16 @@ void openblas_set_num_threads(int threads); /* cblas.h of other BLAS libraries d
 int main(void)
 {
     openblas_set_num_threads(1); /* as the daemon does */
-    static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000, 0, false};
-    static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0, false};
-    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0, false};
-    static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000, 0, false};
-    static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000, 0, false};
-    static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100, 0, false};
-    static struct shape experts = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 300, 2, false};
-    static struct shape mirrored = {SPEC(1, 3, 19, 13, 7), CLASSIFIER_HEAD, 1000, 0, true};
-    static struct shape both = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 300, 2, true};
-    static struct shape resnet18 = {SPEC18(45, 37, 10), CLASSIFIER_PROTOTYPES, 20, 0, false};
+    static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000, 0, {0, 1}};
+    static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0, {0, 1}};
+    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0, {0, 1}};
+    static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000, 0, {0, 1}};
+    static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000, 0, {0, 0.5f}};
+    static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100, 0, {0, 1}};
+    static struct shape experts = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 300, 2, {0, 1}};
+    static struct shape mirrored = {SPEC(1, 3, 19, 13, 7), CLASSIFIER_HEAD, 1000, 0, {1, 0.5f}};
+    static struct shape both = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 300, 2, {1, 0.7f}};
+    static struct shape resnet18 = {SPEC18(45, 37, 10), CLASSIFIER_PROTOTYPES, 20, 0, {0, 1}};
     const struct CMUnitTest tests[] = {
         {"onnx, head", check_onnx, NULL, NULL, &head},
         {"onnx, prototypes", check_onnx, NULL, NULL, &prototypes},
