@@ -14,6 +14,7 @@
 #include "core/err.h"
 #include "core/nn/norm.h"
 #include "server/app.h"
+#include "server/export/onnx_pieces.h"
 #include "server/export/protobuf.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw tensors are little-endian");
@@ -29,38 +30,6 @@ enum model_field {
     MODEL_OPSET_IMPORT = 8,
     MODEL_METADATA = 14,
 };
-enum graph_field {
-    GRAPH_NODE = 1,
-    GRAPH_NAME = 2,
-    GRAPH_INITIALIZER = 5,
-    GRAPH_INPUT = 11,
-    GRAPH_OUTPUT = 12,
-};
-enum node_field {
-    NODE_INPUT = 1,
-    NODE_OUTPUT = 2,
-    NODE_NAME = 3,
-    NODE_TYPE = 4,
-    NODE_ATTRIBUTE = 5,
-};
-enum attribute_field {
-    ATTRIBUTE_NAME = 1,
-    ATTRIBUTE_INT = 3,
-    ATTRIBUTE_INTS = 8,
-    ATTRIBUTE_TYPE = 20,
-};
-enum attribute_type { ATTRIBUTE_IS_INT = 2, ATTRIBUTE_IS_INTS = 7 };
-enum tensor_field { TENSOR_DIMS = 1, TENSOR_TYPE = 2, TENSOR_NAME = 8, TENSOR_RAW = 9 };
-enum tensor_type { TENSOR_FLOAT = 1, TENSOR_INT64 = 7 };
-enum value_field { VALUE_NAME = 1, VALUE_TYPE = 2, TYPE_TENSOR = 1 };
-enum shape_field {
-    TENSOR_ELEMENT = 1,
-    TENSOR_SHAPE = 2,
-    SHAPE_DIM = 1,
-    DIM_VALUE = 1,
-    DIM_NAME = 2,
-};
-
 struct writer {
     struct protobuf p;
     const struct export_source *source;
@@ -68,102 +37,6 @@ struct writer {
     char prefix[24];        /* of all its names; empty for the source's */
     float *folded; /* room for the largest convolution's weights */
 };
-
-/* ---- pieces of a graph ---- */
-
-static void put_tensor(struct writer *w, const char *name, enum tensor_type type, const int *dims,
-                       int dim_count, const void *data)
-{
-    size_t bytes = type == TENSOR_FLOAT ? sizeof(float) : sizeof(int64_t);
-    size_t begin = protobuf_begin(&w->p, GRAPH_INITIALIZER);
-    for (int i = 0; i < dim_count; i++) {
-        protobuf_varint(&w->p, TENSOR_DIMS, (uint64_t)dims[i]);
-        bytes *= (size_t)dims[i];
-    }
-    protobuf_varint(&w->p, TENSOR_TYPE, type);
-    protobuf_text(&w->p, TENSOR_NAME, name);
-    protobuf_bytes(&w->p, TENSOR_RAW, data, bytes);
-    protobuf_end(&w->p, begin);
-}
-
-static void put_vector(struct writer *w, const char *name, int count, const float *values)
-{
-    put_tensor(w, name, TENSOR_FLOAT, &count, 1, values);
-}
-
-static void put_int64s(struct writer *w, const char *name, int count, const int64_t *values)
-{
-    put_tensor(w, name, TENSOR_INT64, &count, 1, values);
-}
-
-/* A node of up to three inputs (the rest NULL) and one output, after which it is named. Attributes
- * may follow until node_end. */
-static size_t node_begin(struct writer *w, const char *type, const char *output, const char *a,
-                         const char *b, const char *c)
-{
-    const char *inputs[] = {a, b, c};
-    size_t begin = protobuf_begin(&w->p, GRAPH_NODE);
-    for (int i = 0; i < 3 && inputs[i]; i++)
-        protobuf_text(&w->p, NODE_INPUT, inputs[i]);
-    protobuf_text(&w->p, NODE_OUTPUT, output);
-    protobuf_text(&w->p, NODE_NAME, output);
-    protobuf_text(&w->p, NODE_TYPE, type);
-    return begin;
-}
-
-static void node_end(struct writer *w, size_t begin)
-{
-    protobuf_end(&w->p, begin);
-}
-
-static void put_node(struct writer *w, const char *type, const char *output, const char *a,
-                     const char *b, const char *c)
-{
-    node_end(w, node_begin(w, type, output, a, b, c));
-}
-
-static void put_int(struct writer *w, const char *name, int value)
-{
-    size_t begin = protobuf_begin(&w->p, NODE_ATTRIBUTE);
-    protobuf_text(&w->p, ATTRIBUTE_NAME, name);
-    protobuf_varint(&w->p, ATTRIBUTE_INT, (uint64_t)value);
-    protobuf_varint(&w->p, ATTRIBUTE_TYPE, ATTRIBUTE_IS_INT);
-    protobuf_end(&w->p, begin);
-}
-
-static void put_ints(struct writer *w, const char *name, int count, const int *values)
-{
-    size_t begin = protobuf_begin(&w->p, NODE_ATTRIBUTE);
-    protobuf_text(&w->p, ATTRIBUTE_NAME, name);
-    for (int i = 0; i < count; i++)
-        protobuf_varint(&w->p, ATTRIBUTE_INTS, (uint64_t)values[i]);
-    protobuf_varint(&w->p, ATTRIBUTE_TYPE, ATTRIBUTE_IS_INTS);
-    protobuf_end(&w->p, begin);
-}
-
-/* An input or output of the graph: float (N, dims...). */
-static void put_value(struct writer *w, enum graph_field field, const char *name, int dim_count,
-                      const int *dims)
-{
-    size_t value = protobuf_begin(&w->p, field);
-    protobuf_text(&w->p, VALUE_NAME, name);
-    size_t type = protobuf_begin(&w->p, VALUE_TYPE);
-    size_t tensor = protobuf_begin(&w->p, TYPE_TENSOR);
-    protobuf_varint(&w->p, TENSOR_ELEMENT, TENSOR_FLOAT);
-    size_t shape = protobuf_begin(&w->p, TENSOR_SHAPE);
-    for (int i = -1; i < dim_count; i++) {
-        size_t dim = protobuf_begin(&w->p, SHAPE_DIM);
-        if (i < 0)
-            protobuf_text(&w->p, DIM_NAME, "N");
-        else
-            protobuf_varint(&w->p, DIM_VALUE, (uint64_t)dims[i]);
-        protobuf_end(&w->p, dim);
-    }
-    protobuf_end(&w->p, shape);
-    protobuf_end(&w->p, tensor);
-    protobuf_end(&w->p, type);
-    protobuf_end(&w->p, value);
-}
 
 /* ---- the network ---- */
 
@@ -194,10 +67,10 @@ static void put_normalisation(struct writer *w, const char *output)
         shift[c] = -m->mean[c] / m->std[c];
     }
     const int dims[3] = {channels, 1, 1};
-    put_tensor(w, "normalisation.scale", TENSOR_FLOAT, dims, 3, scale);
-    put_tensor(w, "normalisation.shift", TENSOR_FLOAT, dims, 3, shift);
-    put_node(w, "Mul", "normalisation.scaled", "image", "normalisation.scale", NULL);
-    put_node(w, "Add", output, "normalisation.scaled", "normalisation.shift", NULL);
+    onnx_floats(&w->p, "normalisation.scale", dims, 3, scale);
+    onnx_floats(&w->p, "normalisation.shift", dims, 3, shift);
+    onnx_node(&w->p, "Mul", "normalisation.scaled", "image", "normalisation.scale", NULL);
+    onnx_node(&w->p, "Add", output, "normalisation.scaled", "normalisation.shift", NULL);
 }
 
 /* Weights (K,K,Cin,Cout) to (Cout,Cin,K,K), each times its output's batch-norm scale. */
@@ -229,22 +102,22 @@ static void put_conv(struct writer *w, int layer, const char *input)
 
     const int kernel[4] = {c->cout, c->cin, c->k, c->k}, stride[2] = {c->stride, c->stride};
     const int pads[4] = {c->k / 2, c->k / 2, c->k / 2, c->k / 2};
-    put_tensor(w, weight, TENSOR_FLOAT, kernel, 4, w->folded);
-    put_vector(w, bias, c->cout, shift);
-    size_t node = node_begin(w, "Conv", output, input, weight, bias);
-    put_ints(w, "kernel_shape", 2, kernel + 2);
-    put_ints(w, "strides", 2, stride);
-    put_ints(w, "pads", 4, pads);
-    node_end(w, node);
+    onnx_floats(&w->p, weight, kernel, 4, w->folded);
+    onnx_vector(&w->p, bias, c->cout, shift);
+    size_t node = onnx_node_begin(&w->p, "Conv", output, input, weight, bias);
+    onnx_ints(&w->p, "kernel_shape", 2, kernel + 2);
+    onnx_ints(&w->p, "strides", 2, stride);
+    onnx_ints(&w->p, "pads", 4, pads);
+    onnx_node_end(&w->p, node);
 }
 
 /* What slices and pads of all shortcuts share. */
 static void put_shortcut_constants(struct writer *w)
 {
-    put_int64s(w, "shortcut.starts", 2, (const int64_t[]){0, 0});
-    put_int64s(w, "shortcut.ends", 2, (const int64_t[]){INT32_MAX, INT32_MAX});
-    put_int64s(w, "shortcut.axes", 2, (const int64_t[]){2, 3});
-    put_int64s(w, "shortcut.steps", 2, (const int64_t[]){2, 2});
+    onnx_int64s(&w->p, "shortcut.starts", 2, (const int64_t[]){0, 0});
+    onnx_int64s(&w->p, "shortcut.ends", 2, (const int64_t[]){INT32_MAX, INT32_MAX});
+    onnx_int64s(&w->p, "shortcut.axes", 2, (const int64_t[]){2, 3});
+    onnx_int64s(&w->p, "shortcut.steps", 2, (const int64_t[]){2, 2});
 }
 
 /* Every second pixel, with channels of zeros before and after (pool.h, pool_shortcut). */
@@ -255,12 +128,12 @@ static void put_shortcut(struct writer *w, int layer, const char *input, const c
     layer_name(w, layer, ".shortcut.sliced", sliced);
     layer_name(w, layer, ".shortcut.pads", pads);
     int before = (c->cout - c->cin) / 2, after = c->cout - c->cin - before;
-    size_t node = node_begin(w, "Slice", sliced, input, "shortcut.starts", "shortcut.ends");
-    protobuf_text(&w->p, NODE_INPUT, "shortcut.axes");
-    protobuf_text(&w->p, NODE_INPUT, "shortcut.steps");
-    node_end(w, node);
-    put_int64s(w, pads, 8, (const int64_t[]){0, before, 0, 0, 0, after, 0, 0});
-    put_node(w, "Pad", output, sliced, pads, NULL);
+    size_t node = onnx_node_begin(&w->p, "Slice", sliced, input, "shortcut.starts", "shortcut.ends");
+    onnx_input(&w->p, "shortcut.axes");
+    onnx_input(&w->p, "shortcut.steps");
+    onnx_node_end(&w->p, node);
+    onnx_int64s(&w->p, pads, 8, (const int64_t[]){0, before, 0, 0, 0, after, 0, 0});
+    onnx_node(&w->p, "Pad", output, sliced, pads, NULL);
 }
 
 /* What a block adds to its second convolution: `name` becomes that value's name. */
@@ -290,15 +163,15 @@ static void put_block(struct writer *w, const struct resnet_block *b, char value
     put_conv(w, b->first, value);
     layer_name(w, b->first, "", conv);
     layer_name(w, b->first, ".relu", name);
-    put_node(w, "Relu", name, conv, NULL, NULL);
+    onnx_node(&w->p, "Relu", name, conv, NULL, NULL);
     put_conv(w, b->last, name);
     put_any_shortcut(w, b, value, name);
     layer_name(w, b->last, "", conv);
     layer_name(w, b->last, ".sum", value);
-    put_node(w, "Add", value, conv, name, NULL);
+    onnx_node(&w->p, "Add", value, conv, name, NULL);
     layer_name(w, b->last, ".sum", name);
     layer_name(w, b->last, ".relu", value);
-    put_node(w, "Relu", value, name, NULL, NULL);
+    onnx_node(&w->p, "Relu", value, name, NULL, NULL);
 }
 
 /* From "normalised" (N, ...) to "views" (2N, ...): the images, then their mirror images. A product with a matrix of zeros and ones, as
@@ -312,14 +185,14 @@ static int put_views(struct writer *w)
         return ERR_NOMEM;
     for (int i = 0; i < width; i++)
         reversal[i * width + width - 1 - i] = 1;
-    put_tensor(w, "mirror.reversal", TENSOR_FLOAT, dims, 2, reversal);
+    onnx_floats(&w->p, "mirror.reversal", dims, 2, reversal);
     free(reversal);
-    put_node(w, "MatMul", "mirrored", "normalised", "mirror.reversal", NULL);
-    size_t node = node_begin(w, "Concat", "views", "normalised", "mirrored", NULL);
-    put_int(w, "axis", 0);
-    node_end(w, node);
-    put_int64s(w, "views.pairs", 3, (const int64_t[]){2, -1, net->feature_count});
-    put_int64s(w, "views.rows", 2, (const int64_t[]){-1, net->feature_count});
+    onnx_node(&w->p, "MatMul", "mirrored", "normalised", "mirror.reversal", NULL);
+    size_t node = onnx_node_begin(&w->p, "Concat", "views", "normalised", "mirrored", NULL);
+    onnx_int(&w->p, "axis", 0);
+    onnx_node_end(&w->p, node);
+    onnx_int64s(&w->p, "views.pairs", 3, (const int64_t[]){2, -1, net->feature_count});
+    onnx_int64s(&w->p, "views.rows", 2, (const int64_t[]){-1, net->feature_count});
     return 0;
 }
 
@@ -329,12 +202,12 @@ static void put_mean_of_views(struct writer *w, const char *of_views, const char
     char pairs[NAME_BYTES], mean[NAME_BYTES];
     network_name(w, "features.pairs", pairs);
     network_name(w, "features.mean", mean);
-    put_node(w, "Reshape", pairs, of_views, "views.pairs", NULL);
-    size_t node = node_begin(w, "ReduceMean", mean, pairs, NULL, NULL);
-    put_ints(w, "axes", 1, (const int[]){0});
-    put_int(w, "keepdims", 1);
-    node_end(w, node);
-    put_node(w, "Reshape", features, mean, "views.rows", NULL);
+    onnx_node(&w->p, "Reshape", pairs, of_views, "views.pairs", NULL);
+    size_t node = onnx_node_begin(&w->p, "ReduceMean", mean, pairs, NULL, NULL);
+    onnx_ints(&w->p, "axes", 1, (const int[]){0});
+    onnx_int(&w->p, "keepdims", 1);
+    onnx_node_end(&w->p, node);
+    onnx_node(&w->p, "Reshape", features, mean, "views.rows", NULL);
 }
 
 /* What goes into the networks. */
@@ -351,16 +224,16 @@ static void put_stem(struct writer *w, char value[NAME_BYTES])
     put_conv(w, 0, network_input(w));
     layer_name(w, 0, "", conv);
     layer_name(w, 0, ".relu", relu);
-    put_node(w, "Relu", relu, conv, NULL, NULL);
+    onnx_node(&w->p, "Relu", relu, conv, NULL, NULL);
     snprintf(value, NAME_BYTES, "%s", relu);
     if (!net->blocks[0].max_pool)
         return;
     layer_name(w, 0, ".pooled", value);
-    size_t node = node_begin(w, "MaxPool", value, relu, NULL, NULL);
-    put_ints(w, "kernel_shape", 2, (const int[]){3, 3});
-    put_ints(w, "strides", 2, (const int[]){2, 2});
-    put_ints(w, "pads", 4, (const int[]){1, 1, 1, 1});
-    node_end(w, node);
+    size_t node = onnx_node_begin(&w->p, "MaxPool", value, relu, NULL, NULL);
+    onnx_ints(&w->p, "kernel_shape", 2, (const int[]){3, 3});
+    onnx_ints(&w->p, "strides", 2, (const int[]){2, 2});
+    onnx_ints(&w->p, "pads", 4, (const int[]){1, 1, 1, 1});
+    onnx_node_end(&w->p, node);
 }
 
 /* From its input to "features" (N, F). */
@@ -375,10 +248,10 @@ static void put_network(struct writer *w)
     put_stem(w, value);
     for (int k = 1; k < net->block_count; k++)
         put_block(w, &net->blocks[k], value);
-    put_node(w, "GlobalAveragePool", pooled, value, NULL, NULL);
-    size_t node = node_begin(w, "Flatten", flat, pooled, NULL, NULL);
-    put_int(w, "axis", 1);
-    node_end(w, node);
+    onnx_node(&w->p, "GlobalAveragePool", pooled, value, NULL, NULL);
+    size_t node = onnx_node_begin(&w->p, "Flatten", flat, pooled, NULL, NULL);
+    onnx_int(&w->p, "axis", 1);
+    onnx_node_end(&w->p, node);
     if (mirrored)
         put_mean_of_views(w, flat, features);
 }
@@ -399,12 +272,12 @@ static int put_linear(struct writer *w, const char *output, const char *input, i
         scaled[i] = m->score_scale * rows[i];
     for (int i = 0; i < dims[0]; i++)
         scaled[count + (size_t)i] = m->score_scale * bias[i];
-    put_tensor(w, "classifier.weight", TENSOR_FLOAT, dims, 2, scaled);
-    put_vector(w, "classifier.bias", dims[0], scaled + count);
+    onnx_floats(&w->p, "classifier.weight", dims, 2, scaled);
+    onnx_vector(&w->p, "classifier.bias", dims[0], scaled + count);
     free(scaled);
-    size_t node = node_begin(w, "Gemm", output, input, "classifier.weight", "classifier.bias");
-    put_int(w, "transB", 1);
-    node_end(w, node);
+    size_t node = onnx_node_begin(&w->p, "Gemm", output, input, "classifier.weight", "classifier.bias");
+    onnx_int(&w->p, "transB", 1);
+    onnx_node_end(&w->p, node);
     return 0;
 }
 
@@ -429,10 +302,10 @@ static int put_norm_constants(struct writer *w)
         return ERR_NOMEM;
     for (int i = 0; i < column[0]; i++)
         ones[i] = 1;
-    put_vector(w, "norm.smallest", 1, &smallest);
-    put_vector(w, "norm.power", 1, &w->source->model->view.power);
-    put_tensor(w, "norm.column", TENSOR_FLOAT, column, 2, ones);
-    put_tensor(w, "norm.row", TENSOR_FLOAT, row, 2, ones);
+    onnx_vector(&w->p, "norm.smallest", 1, &smallest);
+    onnx_vector(&w->p, "norm.power", 1, &w->source->model->view.power);
+    onnx_floats(&w->p, "norm.column", column, 2, ones);
+    onnx_floats(&w->p, "norm.row", row, 2, ones);
     free(ones);
     return 0;
 }
@@ -446,13 +319,13 @@ static void put_unit_features(struct writer *w)
     char n[NAMES][NAME_BYTES];
     for (int i = 0; i < NAMES; i++)
         network_name(w, names[i], n[i]);
-    put_node(w, "Pow", n[RAISED], n[FEATURES], "norm.power", NULL);
-    put_node(w, "Mul", n[SQUARES], n[RAISED], n[RAISED], NULL);
-    put_node(w, "MatMul", n[SUM], n[SQUARES], "norm.column", NULL);
-    put_node(w, "Add", n[POSITIVE], n[SUM], "norm.smallest", NULL);
-    put_node(w, "Sqrt", n[NORM], n[POSITIVE], NULL, NULL);
-    put_node(w, "MatMul", n[SPREAD], n[NORM], "norm.row", NULL);
-    put_node(w, "Div", n[UNIT], n[RAISED], n[SPREAD], NULL);
+    onnx_node(&w->p, "Pow", n[RAISED], n[FEATURES], "norm.power", NULL);
+    onnx_node(&w->p, "Mul", n[SQUARES], n[RAISED], n[RAISED], NULL);
+    onnx_node(&w->p, "MatMul", n[SUM], n[SQUARES], "norm.column", NULL);
+    onnx_node(&w->p, "Add", n[POSITIVE], n[SUM], "norm.smallest", NULL);
+    onnx_node(&w->p, "Sqrt", n[NORM], n[POSITIVE], NULL, NULL);
+    onnx_node(&w->p, "MatMul", n[SPREAD], n[NORM], "norm.row", NULL);
+    onnx_node(&w->p, "Div", n[UNIT], n[RAISED], n[SPREAD], NULL);
 }
 
 static void set_network(struct writer *w, int expert)
@@ -476,14 +349,14 @@ static void put_all_features(struct writer *w)
             put_network(w); /* the own one stands already */
         put_unit_features(w);
     }
-    size_t node = node_begin(w, "Concat", "features.all", NULL, NULL, NULL);
+    size_t node = onnx_node_begin(&w->p, "Concat", "features.all", NULL, NULL, NULL);
     for (int i = 0; i <= count; i++) {
         set_network(w, i);
         network_name(w, "features.unit", unit);
-        protobuf_text(&w->p, NODE_INPUT, unit);
+        onnx_input(&w->p, unit);
     }
-    put_int(w, "axis", 1);
-    node_end(w, node);
+    onnx_int(&w->p, "axis", 1);
+    onnx_node_end(&w->p, node);
 }
 
 static int put_means(struct writer *w)
@@ -515,9 +388,9 @@ static int put_classifier(struct writer *w)
         err = put_means(w);
         break;
     }
-    size_t node = node_begin(w, "Softmax", "probabilities", "logits", NULL, NULL);
-    put_int(w, "axis", 1);
-    node_end(w, node);
+    size_t node = onnx_node_begin(&w->p, "Softmax", "probabilities", "logits", NULL, NULL);
+    onnx_int(&w->p, "axis", 1);
+    onnx_node_end(&w->p, node);
     return err;
 }
 
@@ -525,16 +398,16 @@ static int put_graph(struct writer *w)
 {
     const struct resnet_spec *s = &w->source->model->net->spec;
     size_t graph = protobuf_begin(&w->p, MODEL_GRAPH);
-    protobuf_text(&w->p, GRAPH_NAME, "accreted");
+    protobuf_text(&w->p, ONNX_GRAPH_NAME, "accreted");
     put_normalisation(w, "normalised");
     put_shortcut_constants(w);
     int err = w->source->model->view.mirrored ? put_views(w) : 0;
     put_network(w);
     if (!err)
         err = put_classifier(w);
-    put_value(w, GRAPH_INPUT, "image", 3, (const int[]){s->channels, s->height, s->width});
-    put_value(w, GRAPH_OUTPUT, "logits", 1, &s->classes);
-    put_value(w, GRAPH_OUTPUT, "probabilities", 1, &s->classes);
+    onnx_value(&w->p, ONNX_GRAPH_INPUT, "image", 3, (const int[]){s->channels, s->height, s->width});
+    onnx_value(&w->p, ONNX_GRAPH_OUTPUT, "logits", 1, &s->classes);
+    onnx_value(&w->p, ONNX_GRAPH_OUTPUT, "probabilities", 1, &s->classes);
     protobuf_end(&w->p, graph);
     return err;
 }
