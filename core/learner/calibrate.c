@@ -22,7 +22,7 @@ static double mean_of_others(int classes, const float *row, int label)
 /* *out = mean cross-entropy of softmax(scale * scores) from the labels, less 1/(n + 2) that the others share.
  * 0, or ERR_CANCELLED. */
 static int cross_entropy(int n, int classes, const float *scores, const int *labels,
-                                   const atomic_int *command, double scale, double *out)
+                         const atomic_int *command, double scale, double *out)
 {
     double loss = 0, rest = 1.0 / (n + 2.0);
     for (int i = 0; i < n; i++) {

@@ -193,8 +193,8 @@ static int prepare_model(struct learner *l)
     } else {
         resnet_initialise(l->model->net, l->options->seed, l->model->params);
         dataset_statistics(job->train, l->model->mean, l->model->std);
-        l->model->view = (struct model_view){.mirrored = l->options->mirror && l->options->view.flip,
-                                             .power = l->options->feature_power};
+        l->model->view.mirrored = l->options->mirror && l->options->view.flip;
+        l->model->view.power = l->options->feature_power;
     }
     begin_at_prior(l);
     return 0;

@@ -74,7 +74,7 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
         {"schedule", o->sgd.schedule, SGD_COSINE, SGD_STEP},
         {"lr_later", o->lr_later, 1e-6, 1000},
         {"pad", o->view.pad, 0, 64},
-        {"feature_power", o->feature_power, 0.01, 1},
+        {"feature_power", o->feature_power, MODEL_POWER_MIN, 1},
         {"prune.keep", o->prune_keep, 0.001, 1},
         {"prune.epochs", o->prune_epochs, 0, 1000},
         {"prune.bits", snapshot_bits_valid(o->prune_bits), 1, 1},

@@ -16,8 +16,7 @@
 
 /* Loads the experts of `m`, whose snapshots stand in `folder` by their names; nothing, where they are loaded or there are none. Their
  * own experts are not loaded, and their statistics are dropped: they lend their features, and classify nothing. Blocks on the disk.
- * Errors: ERR_CORRUPT when a snapshot is missing; ERR_FORMAT when it is of another network or normalisation, or seen otherwise (model_view), or its steps are not the
- * first ones of m's; those of snapshot_load. */
+ * Errors: ERR_CORRUPT when a snapshot is missing; ERR_FORMAT when m does not continue it (model_continues); those of snapshot_load. */
 int experts_load(struct model *m, const char *folder, enum conv_isa isa);
 
 #endif

@@ -34,8 +34,10 @@ void prototypes_normalise(int n, int feature_count, float *rows)
 
 void prototypes_raise(size_t count, float power, float *features)
 {
-    for (size_t i = 0; power != 1 && i < count; i++)
-        features[i] = features[i] > 0 ? powf(features[i], power) : 0;
+    if (power == 1)
+        return;
+    for (size_t i = 0; i < count; i++)
+        features[i] = powf(features[i], power);
 }
 
 /* Mean of features [from, to) over the rows of one class, at most SUM_BLOCK of them, so that the

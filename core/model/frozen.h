@@ -36,12 +36,13 @@ const struct model *frozen_model(const struct frozen *f); /* borrowed */
 int frozen_workspace_new(struct frozen_workspace **out, const struct frozen *f);
 void frozen_workspace_free(struct frozen_workspace *ws);
 
-/* Of the network alone, without experts. x: (n, height, width, channels), normalised. On the calling thread; nothing fails. */
+/* Of the network alone, without experts, and of the image as it is, whatever model_view says. x: (n, height, width, channels),
+ * normalised. On the calling thread; nothing fails. */
 void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                     const struct frozen_output *out);
 
-/* Raw scores (n, classes) of the model's classifier: the main head's logits, the cosines of the features with the
- * prototypes, or their discriminants; FROZEN_RETIRED_SCORE for what is retired. */
+/* Raw scores (n, classes) of the model's classifier, which sees images as model_view says: the main head's logits, the cosines of the
+ * features with the prototypes, or their discriminants; FROZEN_RETIRED_SCORE for what is retired. */
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
 /* The same, and the features those come from (n, model_width), a unit vector of each expert and of the network; `features` may be

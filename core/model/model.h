@@ -32,8 +32,10 @@ typedef char model_expert_name[MODEL_EXPERT_NAME];
 /* What classifiers see of a network, the model's own and its experts' alike. As it stands in files. */
 struct model_view {
     int32_t mirrored; /* 1: the mean of the features of an image and of its mirror image; 0: the features of the image */
-    float power;      /* classifiers of means: to which each feature is raised before they become a unit vector; 0 < power <= 1 */
+    float power;      /* classifiers of means: to which each feature is raised before they become a unit vector */
 };
+/* The least power; the most is 1. */
+#define MODEL_POWER_MIN 0.1f
 
 struct model {
     struct resnet *net;  /* owned */
@@ -80,7 +82,8 @@ void model_drop_statistics(struct model *m);
 int model_alone(struct model **out, struct model *m);
 /* Prototypes, covariance and image counts of the classes that `from` knows, all of which `to` has, of as many features. */
 void model_copy_statistics(struct model *to, const struct model *from);
-/* Whether m is of the network of `from`, with its steps and `more` after them: what files that belong together are asked. */
+/* Whether m is of the network of `from`, with its steps and `more` after them, and sees images alike (mean, std, view): what files
+ * that belong together are asked. */
 bool model_continues(const struct model *m, const struct model *from, int more);
 struct model *model_hold(struct model *m);
 void model_release(struct model *m); /* frees at zero; NULL is fine */

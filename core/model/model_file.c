@@ -45,7 +45,7 @@ static bool positive(float x)
 
 static bool view_valid(const struct model_view *v)
 {
-    return (v->mirrored == 0 || v->mirrored == 1) && v->power > 0 && v->power <= 1;
+    return (v->mirrored == 0 || v->mirrored == 1) && v->power >= MODEL_POWER_MIN && v->power <= 1;
 }
 
 /* What a model must satisfy beyond what model_new sees to. */
@@ -103,7 +103,8 @@ int model_file_describe(const struct model *m, struct model_file_spec *spec,
     memcpy(s.mean, m->mean, (size_t)net->channels * sizeof *s.mean);
     memcpy(s.std, m->std, (size_t)net->channels * sizeof *s.std);
     size_t covariance_floats = COVARIANCE_FLOATS(model_width(m));
-    if (!scores_valid(&s) || !view_valid(&m->view) || !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
+    if (!scores_valid(&s) || !view_valid(&m->view) ||
+        !model_file_finite(m->prototypes, model_file_prototypes(m)) ||
         !model_file_finite(m->covariance, covariance_floats) ||
         !model_file_params_valid(m->net, m->params) ||
         !names_valid(m->expert_names, m->expert_count))

@@ -29,7 +29,7 @@ struct model_file_spec {
 
 /* Fills *spec and sections[0..*count-1], MODEL_FILE_SECTIONS at most, which borrow from `m` and `spec`.
  * ERR_INVALID when `m` holds what a reader would refuse (a number that is not finite, a negative variance, a
- * standard deviation or score scale that is not positive): no file is better than an unreadable one. */
+ * standard deviation or score scale that is not positive, a view there is not): no file is better than an unreadable one. */
 int model_file_describe(const struct model *m, struct model_file_spec *spec,
                         struct container_section *sections, int *count);
 

@@ -20,13 +20,19 @@ void model_retire(struct model *m, int class_index)
     memset(m->prototypes + (size_t)class_index * width, 0, width * sizeof *m->prototypes);
 }
 
+/* How images are seen. */
+static void copy_input(struct model *to, const struct model *from)
+{
+    memcpy(to->mean, from->mean, sizeof to->mean);
+    memcpy(to->std, from->std, sizeof to->std);
+    to->view = from->view;
+}
+
 void model_inherit(struct model *to, const struct model *from)
 {
     int a = from->net->spec.classes, b = to->net->spec.classes;
     memcpy(to->retired, from->retired, (size_t)(a < b ? a : b));
-    memcpy(to->mean, from->mean, sizeof to->mean);
-    memcpy(to->std, from->std, sizeof to->std);
-    to->view = from->view;
+    copy_input(to, from);
 }
 
 /* ---- the model that is left ---- */
@@ -112,9 +118,7 @@ int model_live(struct model **out, struct model *m)
             to->images[live++] = m->images[c];
     memcpy(to->covariance, m->covariance,
            COVARIANCE_FLOATS(model_width(m)) * sizeof *to->covariance);
-    memcpy(to->mean, m->mean, sizeof to->mean);
-    memcpy(to->std, m->std, sizeof to->std);
-    to->view = m->view;
+    copy_input(to, m);
     to->classifier = m->classifier;
     to->score_scale = m->score_scale;
     *out = to;

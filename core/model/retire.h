@@ -15,7 +15,7 @@
 
 /* Marks class `class_index` and zeroes its prototype and count of images. Before the model is shared. */
 void model_retire(struct model *m, int class_index);
-/* Gives `to` the normalisation of `from` and marks what is retired there, of the classes that both have. */
+/* Gives `to` the normalisation and view of `from` and marks what is retired there, of the classes that both have. */
 void model_inherit(struct model *to, const struct model *from);
 
 /* `m` without the rows of what is retired: classes are numbered anew in their order, steps that have none left are

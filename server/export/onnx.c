@@ -30,6 +30,7 @@ enum model_field {
     MODEL_OPSET_IMPORT = 8,
     MODEL_METADATA = 14,
 };
+
 struct writer {
     struct protobuf p;
     const struct export_source *source;
@@ -128,7 +129,8 @@ static void put_shortcut(struct writer *w, int layer, const char *input, const c
     layer_name(w, layer, ".shortcut.sliced", sliced);
     layer_name(w, layer, ".shortcut.pads", pads);
     int before = (c->cout - c->cin) / 2, after = c->cout - c->cin - before;
-    size_t node = onnx_node_begin(&w->p, "Slice", sliced, input, "shortcut.starts", "shortcut.ends");
+    size_t node =
+        onnx_node_begin(&w->p, "Slice", sliced, input, "shortcut.starts", "shortcut.ends");
     onnx_input(&w->p, "shortcut.axes");
     onnx_input(&w->p, "shortcut.steps");
     onnx_node_end(&w->p, node);
@@ -275,7 +277,8 @@ static int put_linear(struct writer *w, const char *output, const char *input, i
     onnx_floats(&w->p, "classifier.weight", dims, 2, scaled);
     onnx_vector(&w->p, "classifier.bias", dims[0], scaled + count);
     free(scaled);
-    size_t node = onnx_node_begin(&w->p, "Gemm", output, input, "classifier.weight", "classifier.bias");
+    size_t node =
+        onnx_node_begin(&w->p, "Gemm", output, input, "classifier.weight", "classifier.bias");
     onnx_int(&w->p, "transB", 1);
     onnx_node_end(&w->p, node);
     return 0;
@@ -405,7 +408,8 @@ static int put_graph(struct writer *w)
     put_network(w);
     if (!err)
         err = put_classifier(w);
-    onnx_value(&w->p, ONNX_GRAPH_INPUT, "image", 3, (const int[]){s->channels, s->height, s->width});
+    onnx_value(&w->p, ONNX_GRAPH_INPUT, "image", 3,
+               (const int[]){s->channels, s->height, s->width});
     onnx_value(&w->p, ONNX_GRAPH_OUTPUT, "logits", 1, &s->classes);
     onnx_value(&w->p, ONNX_GRAPH_OUTPUT, "probabilities", 1, &s->classes);
     protobuf_end(&w->p, graph);

@@ -6,7 +6,8 @@
  *                  images the order is red, green, blue. Normalisation is part of the graph.
  *   logits         float (N, classes), of the model's own classifier: score_scale times the main
  *                  head's outputs, or times the cosines or discriminants of the features, those of its experts too, whose networks are
- *                  part of the graph ("expert1." before their names)
+ *                  part of the graph ("expert1." before their names). What these see of an image (model_view) is part of it too: of
+ *                  mirrored models the networks run on 2N rows, the images and then their mirror images
  *   probabilities  float (N, classes), their softmax: what /api/v1/predict answers
  * Batch normalisation is folded into the convolutions. Labels and origin stand in metadata_props.
  */

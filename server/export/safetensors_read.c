@@ -147,21 +147,24 @@ static int read_scoring(struct reader *r)
     return 0;
 }
 
-/* Texts are "" where nothing is said. */
+/* Where nothing is said, the view is that of a new model. */
 static int read_view(struct reader *r)
 {
     struct model_view *v = &r->result.model->view;
-    const char *mirrored = metadata_text(r, "mirrored"), *power = metadata_text(r, "feature_power");
-    char *end;
-    v->mirrored = strcmp(mirrored, "true") == 0;
-    if (!v->mirrored && *mirrored && strcmp(mirrored, "false") != 0)
-        return wrong(r, "mirrored must be \"true\" or \"false\"");
-    if (!*power)
-        return 0;
-    v->power = strtof(power, &end);
-    return !*end && v->power > 0 && v->power <= 1
-               ? 0
-               : wrong(r, "feature_power must be a number over 0, at most 1");
+    if (json_object_get(r->metadata, "mirrored")) {
+        const char *mirrored = metadata_text(r, "mirrored");
+        v->mirrored = strcmp(mirrored, "true") == 0;
+        if (!v->mirrored && strcmp(mirrored, "false") != 0)
+            return wrong(r, "mirrored must be \"true\" or \"false\"");
+    }
+    if (json_object_get(r->metadata, "feature_power")) {
+        const char *power = metadata_text(r, "feature_power");
+        char *end;
+        v->power = strtof(power, &end);
+        if (end == power || *end || !(v->power >= MODEL_POWER_MIN && v->power <= 1))
+            return wrong(r, "feature_power must be a number of %.1f to 1", (double)MODEL_POWER_MIN);
+    }
+    return 0;
 }
 
 static int compare_labels(const void *a, const void *b)

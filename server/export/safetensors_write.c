@@ -33,8 +33,8 @@ static json_t *make_metadata(const struct export_source *s)
     snprintf(scale, sizeof scale, "%.9g", (double)m->score_scale);
     snprintf(experts, sizeof experts, "%d", m->expert_count);
     snprintf(power, sizeof power, "%.9g", (double)m->view.power);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt",
-                          "accreted_format", SAFETENSORS_FORMAT, "accreted_version",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}",
+                          "format", "pt", "accreted_format", SAFETENSORS_FORMAT, "accreted_version",
                           ACCRETED_VERSION, "arch", arch, "version", version, "weights",
                           s->from_snapshot ? "snapshot" : "dense", "licence", EXPORT_LICENCE,
                           "classifier", export_classifier(s), "score_scale", scale, "experts",

@@ -72,7 +72,7 @@ static const struct option options[] = {
     {"pad", OPTION_INT, FIELD(learner.view.pad), 0, 16, {NULL}},
     {"flip", OPTION_BOOL, FIELD(learner.view.flip), 0, 1, {NULL}},
     {"mirror", OPTION_BOOL, FIELD(learner.mirror), 0, 1, {NULL}},
-    {"feature_power", OPTION_REAL, FIELD(learner.feature_power), 0.1, 1, {NULL}},
+    {"feature_power", OPTION_REAL, FIELD(learner.feature_power), MODEL_POWER_MIN, 1, {NULL}},
     {"prune.keep", OPTION_REAL, FIELD(learner.prune_keep), 0.001, 1, {NULL}},
     {"prune.epochs", OPTION_INT, FIELD(learner.prune_epochs), 0, 1000, {NULL}},
     {"prune.bits", OPTION_INT, FIELD(learner.prune_bits), QUANTISE_MIN_BITS, SNAPSHOT_HALF, {NULL}},
@@ -235,6 +235,8 @@ static int parse_members(struct job_options *o, const json_t *json, const char *
         o->classifier_given |= p->offset == FIELD(learner.classifier);
         o->exemplars_given |= p->offset == FIELD(learner.exemplars_total);
         o->input_given |= p->offset >= FIELD(channels);
+        o->mirror_given |= p->offset == FIELD(learner.mirror);
+        o->feature_power_given |= p->offset == FIELD(learner.feature_power);
     }
     return 0;
 }
@@ -375,11 +377,14 @@ int job_options_load(struct job_options *o, const char *text)
     if (!object)
         return ERR_CORRUPT;
     job_options_default(&loaded);
+    loaded.learner.mirror = false; /* as it was before jobs had these two */
+    loaded.learner.feature_power = 1;
     int err = job_options_parse(&loaded, object, &why);
     json_decref(object);
     if (err)
         return ERR_CORRUPT;
     loaded.depth_given = loaded.input_given = false;
+    loaded.mirror_given = loaded.feature_power_given = false;
     loaded.classifier_given = loaded.learner.classifier != CLASSIFIER_HEAD;
     loaded.exemplars_given = loaded.learner.exemplars_total > 0;
     *o = loaded;

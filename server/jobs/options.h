@@ -17,7 +17,7 @@ struct job_options {
     struct learner_options learner;
     float gate; /* most mean drop of the earlier steps' accuracy (gate.h); NaN: any */
     int channels, height, width; /* of the network's input; 0 = from the images (first job) */
-    bool depth_given, input_given; /* by this client: they belong to the first job alone */
+    bool depth_given, input_given, mirror_given, feature_power_given; /* by this client: they belong to the first job alone */
     bool classifier_given, exemplars_given; /* a refining job takes its base's else (plan.c) */
 };
 
@@ -43,7 +43,7 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
 json_t *job_options_json(const struct job_options *o);
 
 /* The same as text, to and from the store. Errors: ERR_NOMEM; ERR_CORRUPT. The full set is
- * stored, so what the client gave is not known: depth and input count as not given, a classifier
+ * stored, so what the client gave is not known: depth, input, mirror and feature_power count as not given, a classifier
  * unless it is the head, and exemplars unless they are none, as a job that came to refine a version
  * (plan.c) would be refused for the one and delete the images kept by the other. */
 int job_options_dump(const struct job_options *o, char **out);

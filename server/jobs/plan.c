@@ -191,14 +191,28 @@ static int check_refinement(struct plan *p, const struct job_options *fixed, str
                   "classifier=discriminant, or bring them beside new classes.");
 }
 
-/* Depth and input belong to the first job: the active version's job says what they are now. */
+/* Whether the client asked for another network, or for another look at its images, than there is. */
+static bool asks_for_another(const struct job_options *o, const struct job_options *fixed)
+{
+    const struct learner_options *a = &o->learner, *b = &fixed->learner;
+    bool same_input = o->channels == fixed->channels && o->height == fixed->height &&
+                      o->width == fixed->width;
+    return (o->depth_given && (a->arch != b->arch || a->blocks != b->blocks)) ||
+           (o->input_given && o->channels && !same_input) ||
+           (o->mirror_given && a->mirror != b->mirror) ||
+           (o->feature_power_given && a->feature_power != b->feature_power);
+}
+
+/* Depth, input, mirror and feature_power belong to the first job: the active version's job says what they are now. */
 static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *why)
 {
     struct version active;
     struct job first;
     struct job_options fixed, *o = &p->options;
-    if (p->base == 0)
+    if (p->base == 0) {
+        o->learner.mirror = o->learner.mirror && o->learner.view.flip;
         return 0;
+    }
     int err = versions_get(t, p->base, &active);
     if (!err)
         err = jobs_get(t, active.job, &first);
@@ -210,18 +224,17 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
         err = p->refines ? check_refinement(p, &fixed, why) : check_capacity(&active, o, why);
     if (err)
         return err;
-    bool same_input = o->channels == fixed.channels && o->height == fixed.height &&
-                      o->width == fixed.width;
-    if ((o->depth_given && (o->learner.arch != fixed.learner.arch ||
-                            o->learner.blocks != fixed.learner.blocks)) ||
-        (o->input_given && o->channels && !same_input))
+    if (asks_for_another(o, &fixed))
         return refuse(why, 422, "fixed_by_first_job",
-                      "The first job set depth %d and input %dx%dx%d (channels, height, width) for "
-                      "good. Leave 'depth' and 'input' out.",
+                      "The first job set depth %d, input %dx%dx%d (channels, height, width), mirror "
+                      "%s and feature_power %g for good. Leave these out.",
                       resnet_depth(fixed.learner.arch, fixed.learner.blocks), fixed.channels,
-                      fixed.height, fixed.width);
+                      fixed.height, fixed.width, fixed.learner.mirror ? "true" : "false",
+                      (double)fixed.learner.feature_power);
     o->learner.arch = fixed.learner.arch;
     o->learner.blocks = fixed.learner.blocks;
+    o->learner.mirror = fixed.learner.mirror;
+    o->learner.feature_power = fixed.learner.feature_power;
     o->channels = fixed.channels;
     o->height = fixed.height;
     o->width = fixed.width;

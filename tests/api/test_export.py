@@ -299,7 +299,11 @@ def test_import_takes_the_network_and_learns_on(learned, start_daemon, tmp_path)
     wait_for(lambda: not list((daemon.data_dir / "tmp").iterdir()), 5, "an empty tmp")
 
 
-@pytest.mark.parametrize("channels, sizes, says", [(1, (28, 28), {}), (3, (9, 14), {"mirrored": "true"}), (3, (9, 14), {"mirrored": "false", "classifier": "discriminant", "feature_power": "0.5"})])
+@pytest.mark.parametrize("channels, sizes, says", [
+    (1, (28, 28), {}),
+    (3, (9, 14), {"mirrored": "true"}),
+    (3, (9, 14), {"mirrored": "false", "classifier": "discriminant", "feature_power": "0.5"}),
+])
 def test_import_of_weights_made_elsewhere(api, channels, sizes, says):
     metadata, tensors = make_file(4, sizes, channels, **says)
     assert load(api, write_safetensors(metadata, tensors, sorted(tensors, reverse=True))).status_code == 201
@@ -394,7 +398,9 @@ REFUSED = {
     "scale of zero": (metadata_edit(score_scale="0"), "score_scale"),
     "scale not a number": (metadata_edit(score_scale="1.5x"), "score_scale"),
     "infinite scale": (metadata_edit(score_scale="inf"), "score_scale"),
-    "power of zero": (metadata_edit(feature_power="0"), "feature_power"),
+    "power too small": (metadata_edit(feature_power="0.05"), "feature_power"),
+    "power a JSON number": (metadata_edit(feature_power=0.5), "feature_power"),
+    "mirrored a JSON boolean": (metadata_edit(mirrored=True), "mirrored"),
     "power not a number": (metadata_edit(feature_power="1/2"), "feature_power"),
     "power over one": (metadata_edit(feature_power="1.01"), "feature_power"),
     "mirrored neither": (metadata_edit(mirrored="yes"), "mirrored"),

@@ -120,7 +120,7 @@ def wrk(url, connections, seconds, folder):
 def ours(opt, folder):
     daemon = Daemon(opt.build, folder)
     try:
-        job = daemon.train("one", (0, 1), 40, depth=32, epochs=1, batch=32)
+        job = daemon.train("one", (0, 1), 40, depth=32, epochs=1, batch=32, mirror=False)  # one look at an image, as the peer's
         wait(lambda: daemon.job(job)["state"] == "succeeded")
         url = daemon.url + "/api/v1/predict"
         wrk(url, opt.busy, 1, folder)

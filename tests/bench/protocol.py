@@ -9,9 +9,10 @@ ORDER_A = [
     34, 87, 21, 99, 0, 88, 27, 18, 94, 11, 12, 47, 25, 30, 46, 62, 69, 36, 61, 7, 63, 75, 5, 32, 4, 51, 48, 73, 93, 39, 67, 29, 49,
     57, 33]
 
-# The controls as README.md has them. Their last model teaches whole: pruning is M2KD's. An image is seen as it is, once.
+# The controls as README.md has them. Their last model teaches whole: pruning is M2KD's. An image is seen as it is, once, and so are its
+# features.
 WHOLE = {"prune": {"keep": 1, "epochs": 0, "bits": 16}}
-ONE_VIEW = {"mirror": False}
+ONE_VIEW = {"mirror": False, "feature_power": 1}
 LAST = {"method": "m2kd", "teachers": "last", "aux": False, "feature_weight": 0, **WHOLE, **ONE_VIEW}
 LWF_MC = {**LAST, "loss": "sigmoid", "head": {"reserve": 100}, "lr": 2, "lr_later": 1, "schedule": "step", "weight_decay": 1e-5}
 FINETUNE = {"method": "finetune", "aux": False, **WHOLE, **ONE_VIEW}
@@ -57,7 +58,7 @@ ABLATION = {
     "experts": {**M2KD, **DISCRIMINANT},
     "experts, aux off": {**M2KD, **DISCRIMINANT, "aux": False},
     "experts, aux off, features 1": {**M2KD, **DISCRIMINANT, "aux": False, "feature_weight": 1},
-    "experts, aux off, features 1, mirror": DEFAULT,
+    "experts, aux off, features 1, mirror, power 0.7": DEFAULT,
     "experts, finetune": {**FINETUNE, **DISCRIMINANT},
     "experts, 1": {**M2KD, **DISCRIMINANT, "experts": 1},
     **{f"experts, keep {percent} %": {**M2KD, **DISCRIMINANT, "prune": {"keep": percent / 100}} for percent in (100, 50, 10, 5)},
@@ -81,7 +82,8 @@ ABLATION = {
 # What the defaults were chosen from.
 TUNING = {
     "default": DEFAULT,
-    "one view": {**DEFAULT, **ONE_VIEW},
+    "mirror off": {**DEFAULT, "mirror": False},
+    "feature_power 1": {**DEFAULT, "feature_power": 1},
     "experts 0": {**DEFAULT, **ONE_NETWORK},
     "no features": {**DEFAULT, "feature_weight": 0},
     "features 3": {**DEFAULT, "feature_weight": 3},
@@ -116,7 +118,8 @@ class Profile:
 
 def full(per_step, reference):
     return Profile(f"CIFAR-100, {100 // per_step} steps of {per_step} classes", 100, per_step, {"depth": 32},
-                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,), {**CONTROLS, **BEFORE, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
+                   {"epochs": 70, "batch": 128, "precision": "fastest"}, (1,),
+                   {**CONTROLS, **BEFORE, **REPLAY, **{k: ABLATION[k] for k in ("frozen", "lwf")}},
                    reference=reference)
 
 

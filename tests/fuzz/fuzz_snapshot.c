@@ -44,6 +44,9 @@ static void make_base(const char *path)
         abort();
     uint8_t *mask = malloc(m->net->params.count);
     resnet_initialise(m->net, 1, m->params);
+    m->mean[0] = 0.5f; /* as what builds on it in the corpus */
+    m->std[0] = 0.25f;
+    m->view = (struct model_view){1, 0.5f};
     if (!mask || mask_by_magnitude(m->net, m->params, NULL, 0.25f, mask) != 0 ||
         snapshot_round(m, mask, 6) != 0 || snapshot_save(m, mask, 6, path, &bytes) != 0 ||
         container_read(&c, path, CONTAINER_SNAPSHOT) != 0)

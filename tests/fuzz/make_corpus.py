@@ -184,15 +184,16 @@ def snapshots():
     # The target itself writes the file below, called "base", which keeps a quarter, and puts the number right that identifies it.
     rest = numpy.full(4 * channels + 4 * (64 + 16 + 32 + 3), 0.5, "<f2")
     spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 4, 2, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)
+    view = ("VIEW", struct.pack("<if", 1, 0.5))  # the base's too
     claimed = numpy.zeros((weights - 9 * 16) * 3 // 4, bool)
     claimed[::50] = True
     save("snapshot", "shared", container(2, [
-        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), covariance, ("BASE", struct.pack("<Q56s", 0, b"base")),
+        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), view, covariance, ("BASE", struct.pack("<Q56s", 0, b"base")),
         ("MASK", frame(numpy.packbits(claimed, bitorder="little").tobytes())), ("REST", rest.tobytes()),
         ("PROT", numpy.full(256, 0.125, "<f2").tobytes()), ("KEPT", numpy.full(claimed.sum(), 0.25, "<f2").tobytes())]))
     # By itself, with that file as its expert.
     save("snapshot", "experts", container(2, [
-        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), ("EXPT", struct.pack("<56s", b"base")),
+        ("SPEC", spec), ("STEP", struct.pack("<2i", 2, 4)), view, ("EXPT", struct.pack("<56s", b"base")),
         ("COVH", struct.pack("<f", 0.5) + numpy.full(128 * 129 // 2, 0.5, "<f2").tobytes()),
         ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes())), ("REST", rest.tobytes()),
         ("PROT", numpy.full(512, 0.125, "<f2").tobytes()), ("KEPT", (codes / 31).astype("<f2").tobytes())]))

@@ -167,11 +167,14 @@ static inline struct model *make_model(const struct resnet_spec *spec, const int
     return m;
 }
 
-/* A sound snapshot of one, as a restored backup may leave it where another belongs. */
+/* A sound snapshot of one, as a restored backup may leave it where another belongs; it sees images as `like` does. */
 static inline void put_snapshot(const char *path, const struct resnet_spec *spec,
-                                const int *step_end, int steps)
+                                const int *step_end, int steps, const struct model *like)
 {
     struct model *m = make_model(spec, step_end, steps);
+    memcpy(m->mean, like->mean, sizeof m->mean);
+    memcpy(m->std, like->std, sizeof m->std);
+    m->view = like->view;
     uint8_t *mask = malloc(m->net->params.count);
     assert_non_null(mask);
     memset(mask, MASK_KEPT, m->net->params.count);

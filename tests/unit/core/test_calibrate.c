@@ -46,18 +46,30 @@ static void test_all_told_apart(void **state)
     enum { N = 1000, K = 5 };
     static float scores[N * K];
     static int labels[N];
-    for (int live = 3; live <= K; live++) {
-        const float margin = 2;
+    for (int live = 2; live <= K; live++) {
+        const float margin = live == K ? 2000 : 2; /* as scores are of features that lie close together */
         float scale;
         for (int i = 0; i < N; i++) {
             labels[i] = i % live;
             for (int c = 0; c < K; c++)
-                scores[i * K + c] = c >= live ? FROZEN_RETIRED_SCORE : c == labels[i] ? 3 : 3 - margin;
+                scores[i * K + c] = c >= live ? FROZEN_RETIRED_SCORE
+                                              : c == labels[i] ? 3 : 3 - margin;
         }
         double want = log((N + 1) * (live - 1.0)) / margin;
         assert_int_equal(calibrate_scale(N, K, scores, labels, NULL, &scale), 0);
         assert_true(fabs(scale - want) < 2e-3 * want);
     }
+}
+
+/* Where one class alone is left, any scale will do. */
+static void test_no_other_class(void **state)
+{
+    (void)state;
+    const float scores[4] = {2, FROZEN_RETIRED_SCORE, -1, FROZEN_RETIRED_SCORE};
+    const int labels[2] = {0, 0};
+    float scale;
+    assert_int_equal(calibrate_scale(2, 2, scores, labels, NULL, &scale), 0);
+    assert_true(scale >= CALIBRATE_MIN && scale <= CALIBRATE_MAX);
 }
 
 /* A command given while many rows of many classes are gone through ends that. */
@@ -84,6 +96,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calibration_finds_the_scale),
         cmocka_unit_test(test_all_told_apart),
+        cmocka_unit_test(test_no_other_class),
         cmocka_unit_test(test_commanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -539,10 +539,10 @@ static void test_teachers_of_another_network_are_refused(void **state)
         o.teachers = form & 1 ? TEACHERS_LAST : TEACHERS_ALL;
         o.feature_weight = form & 2 ? 1 : 0;
         spec.classes = RESNET_MAX_CLASSES;
-        put_snapshot(p->snapshot[0], &spec, most, 1);
+        put_snapshot(p->snapshot[0], &spec, most, 1, base);
         assert_int_equal(run(p, &o, 1, base, &r), ERR_FORMAT);
         spec.classes = 3;
-        put_snapshot(p->snapshot[0], &spec, three, 1);
+        put_snapshot(p->snapshot[0], &spec, three, 1, base);
         assert_int_equal(run(p, &o, 1, base, &r), ERR_FORMAT);
     }
     model_release(base);
@@ -553,7 +553,7 @@ static void test_teachers_of_another_network_are_refused(void **state)
                                 .classes = 2, .arch = RESNET_18};
     base = make_model(&spec, two, 1);
     spec.arch = RESNET_CIFAR;
-    put_snapshot(p->snapshot[0], &spec, two, 1);
+    put_snapshot(p->snapshot[0], &spec, two, 1, base);
     o.feature_weight = 0;
     o.aux = true;
     o.epochs = 1;

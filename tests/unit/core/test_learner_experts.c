@@ -128,7 +128,7 @@ static void test_exact_in_every_expert_mirrored(void **state)
 }
 
 /* The first step says it for all. */
-static void test_mirrored_as_the_first_step(void **state)
+static void test_seen_as_in_the_first_step(void **state)
 {
     struct place *p = *state;
     struct learner_options o = options();
@@ -138,10 +138,12 @@ static void test_mirrored_as_the_first_step(void **state)
         for (int s = 0; s < 2; s++) {
             o.view.flip = true;
             o.mirror = s == 0 ? first : !first;
+            o.feature_power = s == 0 ? 0.5f : 1;
             assert_int_equal(run(p, &o, s, s ? r[0].model : NULL, &r[s]), 0);
             struct model *snapshot = snapshot_at(p->snapshot[s]);
-            assert_int_equal(r[s].model->view.mirrored, first);
-            assert_int_equal(snapshot->view.mirrored, first);
+            const struct model_view want = {first, 0.5f};
+            assert_memory_equal(&r[s].model->view, &want, sizeof want);
+            assert_memory_equal(&snapshot->view, &want, sizeof want);
             model_release(snapshot);
         }
         learner_result_release(&r[0]);
@@ -231,6 +233,20 @@ static void test_read_back(void **state)
     }
 }
 
+/* The snapshot of one file written as another, which looks at images in other ways. */
+static void put_seen_otherwise(const char *from, int way, const char *to)
+{
+    struct model *m = snapshot_at(from);
+    uint8_t *all = malloc(m->net->params.count);
+    assert_non_null(all);
+    memset(all, MASK_KEPT, m->net->params.count);
+    m->view = way ? (struct model_view){1, m->view.power} : (struct model_view){0, 0.9f};
+    assert_int_equal(snapshot_round(m, all, SNAPSHOT_HALF), 0);
+    assert_int_equal(snapshot_save(m, all, SNAPSHOT_HALF, to, NULL), 0);
+    model_release(m);
+    free(all);
+}
+
 static void test_files_that_do_not_belong(void **state)
 {
     struct place *p = *state;
@@ -248,21 +264,17 @@ static void test_files_that_do_not_belong(void **state)
     assert_null(m->experts);
     struct resnet_spec spec = m->net->spec;
     spec.classes = 3;
-    put_snapshot(p->snapshot[0], &spec, others, 1); /* of other steps */
+    put_snapshot(p->snapshot[0], &spec, others, 1, m); /* of other steps */
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
     spec.classes = 2;
-    struct model *other = snapshot_at(kept);
-    other->view.mirrored = 1;
-    uint8_t *all = malloc(other->net->params.count);
-    assert_non_null(all);
-    memset(all, MASK_KEPT, other->net->params.count);
-    assert_int_equal(snapshot_round(other, all, 16), 0);
-    assert_int_equal(snapshot_save(other, all, 16, p->snapshot[0], NULL), 0); /* of other views */
-    assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
-    model_release(other);
-    free(all);
+    for (int k = 0; k < 2; k++) { /* of other looks at an image */
+        put_seen_otherwise(kept, k, p->snapshot[0]);
+        assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
+        learner_result_release(&r[2]);
+        assert_int_equal(run(p, &o, 1, r[0].model, &r[2]), ERR_FORMAT);
+    }
     spec.blocks = 2;
-    put_snapshot(p->snapshot[0], &spec, steps, 1); /* of another network */
+    put_snapshot(p->snapshot[0], &spec, steps, 1, m); /* of another network */
     assert_int_equal(experts_load(m, p->dir, conv_isa_best()), ERR_FORMAT);
     learner_result_release(&r[2]);
     assert_int_equal(run(p, &o, 2, r[1].model, &r[2]), ERR_FORMAT);
@@ -366,7 +378,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_exact_in_every_expert_there_was),
         TEST(test_exact_in_every_expert_mirrored),
-        TEST(test_mirrored_as_the_first_step),
+        TEST(test_seen_as_in_the_first_step),
         TEST(test_no_more_than_asked_for),
         TEST(test_experts_come_and_go),
         TEST(test_read_back),

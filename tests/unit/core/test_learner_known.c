@@ -212,11 +212,11 @@ static void test_twin_of_another_network_is_refused(void **state)
     struct resnet_spec spec = {.blocks = 2, .channels = 3, .height = 8, .width = 8, .classes = 2};
     struct model *base = make_model(&spec, few, 2);
     make_look(&more, p->side, 0, 0, MORE, 3);
-    put_snapshot(p->snapshot[1], &spec, few, 2);
+    put_snapshot(p->snapshot[1], &spec, few, 2, base);
     assert_int_equal(learn(p, &o, 2, 2, &more, 0, base, &none), 0); /* the right one */
     learner_result_release(&none);
     spec = (struct resnet_spec){.blocks = 1, .channels = 4, .height = 8, .width = 8, .classes = 850};
-    put_snapshot(p->snapshot[1], &spec, many, 2);
+    put_snapshot(p->snapshot[1], &spec, many, 2, base);
     struct model *twin;
     assert_int_equal(snapshot_load(&twin, p->snapshot[1], conv_isa_best()), 0);
     assert_int_equal(twin->net->params.count, base->net->params.count);
@@ -227,7 +227,7 @@ static void test_twin_of_another_network_is_refused(void **state)
     spec = (struct resnet_spec){.blocks = 1, .channels = 3, .height = 8, .width = 8, .classes = 3};
     base = make_model(&spec, others, 2);
     static const int otherwise[] = {2, 3};
-    put_snapshot(p->snapshot[1], &spec, otherwise, 2);
+    put_snapshot(p->snapshot[1], &spec, otherwise, 2, base);
     assert_int_equal(learn(p, &o, 2, 3, &more, 0, base, &none), ERR_FORMAT);
     model_release(base);
     dataset_release(&more);

@@ -156,13 +156,13 @@ static void test_refuses_another_network(void **state)
     o.method = METHOD_FINETUNE; /* so that it teaches nothing */
     assert_int_equal(run(p, &o, 0, NULL, &first), 0);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        put_snapshot(p->snapshot[0], &others[i], two, 1);
+        put_snapshot(p->snapshot[0], &others[i], two, 1, first.model);
         assert_int_equal(run(p, &o, 1, first.model, &r), ERR_FORMAT);
     }
     more.classes = 3;
-    put_snapshot(p->snapshot[0], &more, three, 1);
+    put_snapshot(p->snapshot[0], &more, three, 1, first.model);
     assert_int_equal(run(p, &o, 1, first.model, &r), ERR_FORMAT);
-    put_snapshot(p->snapshot[0], &right, two, 1);
+    put_snapshot(p->snapshot[0], &right, two, 1, first.model);
     assert_int_equal(run(p, &o, 1, first.model, &r), 0);
     learner_result_release(&first);
     learner_result_release(&r);
@@ -171,7 +171,7 @@ static void test_refuses_another_network(void **state)
     struct dataset train;
     more.classes = 4;
     struct model *base = make_model(&more, steps, 2);
-    put_snapshot(p->snapshot[1], &more, otherwise, 2);
+    put_snapshot(p->snapshot[1], &more, otherwise, 2, base);
     make_data(&train, p->side, 4, 6, PER_CLASS, 1);
     struct learner_job job = job_at(p, &o, 2, base);
     job.train = job.test = &train;

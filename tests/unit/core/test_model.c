@@ -139,8 +139,8 @@ static void test_save_refuses_what_load_would(void **state)
 {
     (void)state;
     struct model *m = make();
-    float *const spots[] = {&m->params[17],    &m->prototypes[3], &m->mean[1],
-                            &m->covariance[5], &m->std[2],        &m->score_scale};
+    float *const spots[] = {&m->params[17], &m->prototypes[3], &m->mean[1],    &m->covariance[5],
+                            &m->std[2],     &m->score_scale,   &m->view.power};
     for (size_t i = 0; i < sizeof spots / sizeof spots[0]; i++) {
         float kept = *spots[i];
         *spots[i] = NAN;
@@ -167,15 +167,17 @@ static int load_forged(uint32_t id, size_t at, const void *word)
 {
     static const uint32_t ids[] = {CONTAINER_ID('S', 'P', 'E', 'C'),
                                    CONTAINER_ID('S', 'T', 'E', 'P'),
+                                   CONTAINER_ID('V', 'I', 'E', 'W'),
                                    CONTAINER_ID('P', 'R', 'O', 'T'),
                                    CONTAINER_ID('C', 'O', 'V', 'A'),
                                    CONTAINER_ID('P', 'A', 'R', 'M')};
     struct container *c;
-    struct container_section out[5];
+    enum { IDS = sizeof ids / sizeof ids[0] };
+    struct container_section out[IDS];
     int count = 0;
     unsigned char *copy = NULL;
     assert_int_equal(container_read(&c, path, CONTAINER_MODEL), 0);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < IDS; i++) {
         if (ids[i] == id && !word)
             continue;
         assert_int_equal(container_find(c, ids[i], &out[count]), 0);
@@ -206,7 +208,8 @@ static void test_load_refuses_forged_sections(void **state)
     (void)state;
     const uint32_t SPEC = CONTAINER_ID('S', 'P', 'E', 'C'), STEP = CONTAINER_ID('S', 'T', 'E', 'P'),
                    PROT = CONTAINER_ID('P', 'R', 'O', 'T'), PARM = CONTAINER_ID('P', 'A', 'R', 'M'),
-                   COVA = CONTAINER_ID('C', 'O', 'V', 'A');
+                   COVA = CONTAINER_ID('C', 'O', 'V', 'A'),
+                   VIEW = CONTAINER_ID('V', 'I', 'E', 'W');
     const float nan = NAN, zero = 0, one = 1, minus = -1;
     struct model *m = make();
     const struct resnet *net = m->net;
@@ -229,6 +232,13 @@ static void test_load_refuses_forged_sections(void **state)
             static const int32_t bad[] = {-1, INT32_MAX, INT32_MIN, 6};
             assert_int_equal(load_forged(SPEC, at, &bad[k]), ERR_FORMAT);
         }
+    const float powers[] = {0, MODEL_POWER_MIN / 2, 1.5f, -1, NAN};
+    const int32_t two = 2, less = -1;
+    for (size_t i = 0; i < sizeof powers / sizeof powers[0]; i++)
+        assert_int_equal(load_forged(VIEW, 1, &powers[i]), ERR_FORMAT);
+    assert_int_equal(load_forged(VIEW, 1, &one), 0);
+    assert_int_equal(load_forged(VIEW, 0, &two), ERR_FORMAT);
+    assert_int_equal(load_forged(VIEW, 0, &less), ERR_FORMAT);
     const int32_t five = 5;
     assert_int_equal(load_forged(STEP, 0, &five), ERR_FORMAT);
     assert_int_equal(load_forged(SPEC, 0, NULL), ERR_FORMAT);
@@ -237,12 +247,10 @@ static void test_load_refuses_forged_sections(void **state)
     assert_int_equal(load_forged(PARM, 0, NULL), ERR_FORMAT);
 }
 
-/* Files written before there was a section of image counts have none. */
-static void test_image_counts_may_be_missing(void **state)
+/* What a file gives that was written before there was section `id`; with one of another size it is refused. */
+static struct model *load_older(uint32_t id)
 {
-    (void)state;
-    static const uint32_t none[5], counts[6] = {1, 2, 3, 4, 5, 6};
-    const uint32_t SEEN = CONTAINER_ID('S', 'E', 'E', 'N');
+    static const uint32_t six[6] = {1, 2, 3, 4, 5, 6};
     struct container_section all[CONTAINER_MAX_SECTIONS];
     struct container *c;
     struct model *m = make(), *n;
@@ -250,18 +258,30 @@ static void test_image_counts_may_be_missing(void **state)
     model_release(m);
     assert_int_equal(container_read(&c, path, CONTAINER_MODEL), 0);
     int count = container_sections(c, all), at = 0;
-    while (at < count && all[at].id != SEEN)
+    while (at < count && all[at].id != id)
         at++;
     assert_true(at < count);
-    all[at] = (struct container_section){SEEN, 6 * sizeof *counts, counts};
+    all[at] = (struct container_section){id, sizeof six, six};
     assert_int_equal(container_write(path, CONTAINER_MODEL, all, count, NULL), 0);
     assert_int_equal(model_load(&n, path, CONV_ISA_BASELINE), ERR_FORMAT);
     all[at] = all[count - 1];
     assert_int_equal(container_write(path, CONTAINER_MODEL, all, count - 1, NULL), 0);
     container_free(c);
     assert_int_equal(model_load(&n, path, CONV_ISA_BASELINE), 0);
-    assert_memory_equal(n->images, none, sizeof none);
-    model_release(n);
+    return n;
+}
+
+static void test_older_files(void **state)
+{
+    (void)state;
+    static const uint32_t none[5];
+    const struct model_view plain = {0, 1};
+    struct model *m = load_older(CONTAINER_ID('S', 'E', 'E', 'N'));
+    assert_memory_equal(m->images, none, sizeof none);
+    model_release(m);
+    m = load_older(CONTAINER_ID('V', 'I', 'E', 'W'));
+    assert_memory_equal(&m->view, &plain, sizeof plain);
+    model_release(m);
 }
 
 int main(void)
@@ -273,7 +293,7 @@ int main(void)
         cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_save_refuses_what_load_would),
         cmocka_unit_test(test_load_refuses_forged_sections),
-        cmocka_unit_test(test_image_counts_may_be_missing),
+        cmocka_unit_test(test_older_files),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }

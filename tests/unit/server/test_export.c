@@ -441,8 +441,10 @@ int main(void)
 {
     openblas_set_num_threads(1); /* as the daemon does */
     static struct shape head = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_HEAD, 1000, 0, {0, 1}};
-    static struct shape prototypes = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0, {0, 1}};
-    static struct shape discriminant = {SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0, {0, 1}};
+    static struct shape prototypes = {
+        SPEC(1, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 1000, 0, {0, 1}};
+    static struct shape discriminant = {
+        SPEC(1, 3, 32, 32, 10), CLASSIFIER_DISCRIMINANT, 1000, 0, {0, 1}};
     static struct shape grey = {SPEC(1, 1, 28, 28, 2), CLASSIFIER_HEAD, 1000, 0, {0, 1}};
     static struct shape odd = {SPEC(2, 3, 19, 13, 7), CLASSIFIER_PROTOTYPES, 1000, 0, {0, 0.5f}};
     static struct shape deep = {SPEC(5, 3, 32, 32, 10), CLASSIFIER_PROTOTYPES, 100, 0, {0, 1}};

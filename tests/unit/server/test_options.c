@@ -207,6 +207,9 @@ static void test_round_trip(void **state)
     assert_int_equal(job_options_load(&o, second), 0);
     assert_true(o.channels == 3 && o.height == 32 && o.width == 32);
     assert_int_equal(job_options_load(&o, "{\"gone\":1}"), ERR_CORRUPT);
+    assert_true(again.learner.mirror && again.learner.feature_power == 0.7f);
+    assert_int_equal(job_options_load(&o, "{}"), 0); /* of before there were these two */
+    assert_true(!o.learner.mirror && o.learner.feature_power == 1);
     free(text);
     free(second);
 }

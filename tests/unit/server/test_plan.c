@@ -261,12 +261,40 @@ static void test_architecture_is_fixed(void **state)
     p.options.input_given = true;
     refused(s, &p, 422, "fixed_by_first_job");
     p = posting("new", NULL);
+    p.options.learner.mirror = !p.options.learner.mirror;
+    p.options.mirror_given = true;
+    refused(s, &p, 422, "fixed_by_first_job");
+    p = posting("new", NULL);
+    p.options.learner.feature_power = 0.9f;
+    p.options.feature_power_given = true;
+    refused(s, &p, 422, "fixed_by_first_job");
+    p = posting("new", NULL);
+    bool mirror = p.options.learner.mirror;
+    float power = p.options.learner.feature_power;
+    p.options.learner.mirror = !mirror; /* a default of another version of the program */
+    p.options.learner.feature_power = 0.9f;
     accepted(s, &p);
+    assert_int_equal(p.plan.options.learner.mirror, mirror);
+    assert_true(p.plan.options.learner.feature_power == power);
     assert_int_equal(p.plan.options.channels, 1);
     assert_int_equal(p.plan.options.height, 28);
     assert_int_equal(p.plan.options.learner.blocks, blocks);
     assert_int_equal(p.plan.options.learner.arch, RESNET_CIFAR);
     plan_release(&p.plan);
+}
+
+/* Without flip in training there is no second look. */
+static void test_mirror_goes_with_flip(void **state)
+{
+    struct store *s = *state;
+    add_batch(s, "one", "cat", "dog", 3, 1);
+    for (int flip = 0; flip < 2; flip++) {
+        struct posting p = posting("one", NULL);
+        p.options.learner.view.flip = flip;
+        accepted(s, &p);
+        assert_int_equal(p.plan.options.learner.mirror, flip);
+        plan_release(&p.plan);
+    }
 }
 
 /* ---- at the start ---- */
@@ -347,6 +375,7 @@ int main(void)
         STORE_TEST(test_softmax_needs_two),
         STORE_TEST(test_precision_of_this_cpu),
         STORE_TEST(test_architecture_is_fixed),
+        STORE_TEST(test_mirror_goes_with_flip),
         STORE_TEST(test_start_checks_again),
         STORE_TEST(test_start_minds_earlier_jobs),
     };
