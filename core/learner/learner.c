@@ -208,13 +208,14 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     size_t pixels = (size_t)d->count * d->height * d->width * d->channels;
     uint64_t base = job->base ? XXH3_64bits(job->base->params, job->base->net->params.count *
                                                                    sizeof(float)) : 0;
-    char text[512];
+    char text[1024];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %d %a %a %a %a %d %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %d %a %a %d %d %d %llu | "
+        "%d %d %d %d %d %d %d %d %a %a %a %a %a %d %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %d %a %a %d %d %d %llu | "
         "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image,
-        (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux, o->lambda,
+        (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux,
+        o->logit_weight, o->lambda,
         o->feature_weight, o->aux_weight, o->temperature, o->head_reserve,
         o->experts, o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
         o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,

@@ -64,6 +64,7 @@ struct learner_options {
     enum conv_precision teachers_precision; /* of their convolutions */
     enum classifier classifier;
     bool aux;           /* auxiliary distillation and classification at the taps */
+    float logit_weight; /* weight of the distillation of the main head's logits */
     float lambda;       /* weight of the auxiliary distillation */
     float feature_weight; /* of the distance of the features from those of the model built on; above 0 that is among the teachers */
     float aux_weight;   /* weight of the auxiliary heads' classification loss */

@@ -112,7 +112,7 @@ void objective_slice(const struct objective *o, struct train *t, int lo, int hi,
     if (o->options->head_reserve)
         scale /= (float)o->outputs;
     sums->loss_class += n * class_loss(o, t, 0, lo, hi, labels, scale);
-    sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale);
+    sums->loss_mmd += n * distillation(o, t, 0, lo, hi, scale * o->options->logit_weight);
     sums->loss_ad += n * feature_distillation(o, t, lo, hi, scale * o->options->feature_weight);
     for (int head = 1; o->options->aux && head < o->heads; head++) {
         sums->loss_class +=

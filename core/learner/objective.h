@@ -3,7 +3,7 @@
  *
  *   L     = L_C + L_MMD + L_AD
  *   L_C   = class(main) + aux_weight * sum over taps of class(tap)
- *   L_MMD = sum over teachers i of KD(main logits of i's classes)
+ *   L_MMD = logit_weight * sum over teachers i of KD(main logits of i's classes)
  *   L_AD  = lambda * sum over taps, teachers i of KD(tap logits of i's classes)
  *           + feature_weight * (1 - cos(features, features of the model built on))
  * where the sums over teachers may be estimated from some of them, and for some images the model built on stands for them (teachers.h).

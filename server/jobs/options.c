@@ -52,6 +52,7 @@ static const struct option options[] = {
      {"head", "prototypes", "discriminant"}},
     {"experts", OPTION_INT, FIELD(learner.experts), 0, 63, {NULL}},
     {"aux", OPTION_BOOL, FIELD(learner.aux), 0, 1, {NULL}},
+    {"logit_weight", OPTION_REAL, FIELD(learner.logit_weight), 0, 100, {NULL}},
     {"lambda", OPTION_REAL, FIELD(learner.lambda), 0, 100, {NULL}},
     {"feature_weight", OPTION_REAL, FIELD(learner.feature_weight), 0, 1000, {NULL}},
     {"aux_weight", OPTION_REAL, FIELD(learner.aux_weight), 0, 100, {NULL}},

@@ -113,6 +113,7 @@ static int setup(void **state)
     assert_int_equal(gang_new(&b->gang, 1, 0), 0);
     assert_int_equal(train_new(&b->train, b->net, b->gang, N, NULL), 0);
     learner_options_default(&b->options);
+    b->options.logit_weight = 0.8f;
     b->options.lambda = 0.3f;
     b->options.aux_weight = 0.6f;
     b->options.feature_weight = 1.7f;
@@ -213,7 +214,7 @@ static double plain(const struct bench *b, const struct student *s, int i, doubl
     const struct learner_options *o = &b->options;
     double divisor = o->head_reserve ? CLASSES : 1;
     parts[0] = plain_class(b, s->logits[0], b->labels[i]);
-    parts[1] = plain_teachers(b, s->logits[0], 0, i);
+    parts[1] = o->logit_weight * plain_teachers(b, s->logits[0], 0, i);
     parts[2] = o->feature_weight * plain_features(b, s->features, i);
     for (int tap = 1; o->aux && tap < HEADS; tap++) {
         parts[0] += o->aux_weight * plain_class(b, s->logits[tap], b->labels[i]);

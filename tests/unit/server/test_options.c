@@ -33,10 +33,10 @@ static void test_every_option(void **state)
         parse(&o,
               "{\"method\":\"finetune\",\"loss\":\"softmax\",\"teachers\":\"last\","
               "\"teachers_per_image\":3,\"teachers_precision\":\"fp32\",\"classifier\":\"head\",\"experts\":4,\"aux\":false,"
-              "\"lambda\":0.25,\"feature_weight\":3,\"aux_weight\":0.125,"
+              "\"logit_weight\":0.75,\"lambda\":0.25,\"feature_weight\":3,\"aux_weight\":0.125,"
               "\"temperature\":4,\"depth\":20,\"epochs\":7,\"batch\":32,\"lr\":0.5,"
               "\"momentum\":0.75,\"weight_decay\":0.5,\"schedule\":\"step\",\"lr_later\":0.5,"
-              "\"pad\":2,\"flip\":false,\"prune\":{\"keep\":0.5,\"epochs\":3,\"bits\":8},"
+              "\"pad\":2,\"flip\":false,\"mirror\":false,\"feature_power\":0.5,\"prune\":{\"keep\":0.5,\"epochs\":3,\"bits\":8},"
               "\"store\":\"shared\",\"seed\":42,"
               "\"input\":{\"channels\":1,\"height\":28,\"width\":30}}",
               &why),
@@ -46,7 +46,8 @@ static void test_every_option(void **state)
                 l->teachers == TEACHERS_LAST && l->teachers_per_image == 3 &&
                 l->teachers_precision == CONV_FP32 &&
                 l->classifier == CLASSIFIER_HEAD && l->experts == 4 && !l->aux);
-    assert_true(l->feature_weight == 3);
+    assert_true(l->feature_weight == 3 && l->logit_weight == 0.75f);
+    assert_true(!l->mirror && l->feature_power == 0.5f && o.mirror_given && o.feature_power_given);
     assert_true(l->lambda == 0.25f && l->aux_weight == 0.125f && l->temperature == 4.0f);
     assert_int_equal(l->blocks, 3);
     assert_true(l->epochs == 7 && l->batch == 32 && l->view.pad == 2 && !l->view.flip);
