@@ -193,7 +193,7 @@ static int prepare_model(struct learner *l)
     } else {
         resnet_initialise(l->model->net, l->options->seed, l->model->params);
         dataset_statistics(job->train, l->model->mean, l->model->std);
-        l->model->view.mirrored = l->options->mirror && l->options->view.flip;
+        l->model->view.mirrored = learner_mirrors(l->options);
         l->model->view.power = l->options->feature_power;
     }
     begin_at_prior(l);
@@ -211,7 +211,8 @@ static uint64_t job_fingerprint(const struct learner_job *job)
     char text[1024];
     int n = snprintf(
         text, sizeof text,
-        "%d %d %d %d %d %d %d %d %a %a %a %a %a %d %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %d %a %a %d %d %d %llu | "
+        "%d %d %d %d %d %d %d %d %a %a %a %a %a %d %d %d %d %d %d %d %d %d %a %a %a %d %a %d %d %d "
+        "%a %a %d %d %d %llu | "
         "%d %d %d %d %d %d %llx %llx %llx",
         (int)o->method, (int)o->loss, (int)o->teachers, o->teachers_per_image,
         (int)o->teachers_precision, (int)o->classifier, (int)o->precision, o->aux,
@@ -219,7 +220,8 @@ static uint64_t job_fingerprint(const struct learner_job *job)
         o->feature_weight, o->aux_weight, o->temperature, o->head_reserve,
         o->experts, o->exemplars_total, (int)o->exemplars_select, o->weight_align, (int)o->arch, o->blocks,
         o->epochs, o->batch, o->sgd.lr, o->sgd.momentum, o->sgd.weight_decay,
-        (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->mirror, o->feature_power, o->prune_keep,
+        (int)o->sgd.schedule, o->lr_later, o->view.pad, o->view.flip, o->mirror, o->feature_power,
+        o->prune_keep,
         o->prune_epochs, o->prune_bits, (int)o->store, (unsigned long long)o->seed, job->classes, job->exemplars,
         d->count,
         d->height, d->width, d->channels, (unsigned long long)XXH3_64bits(d->pixels, pixels),

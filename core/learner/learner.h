@@ -109,6 +109,11 @@ struct learner_options {
 void learner_options_default(struct learner_options *o);
 /* 0, or ERR_INVALID with the name of the first option out of range in *bad_option (static storage). */
 int learner_options_check(const struct learner_options *o, const char **bad_option);
+/* Whether a first step with these looks at mirror images: not where training never shows any. */
+static inline bool learner_mirrors(const struct learner_options *o)
+{
+    return o->mirror && o->view.flip;
+}
 
 enum learner_phase {
     PHASE_PREPARE, PHASE_DISTIL, PHASE_TRAIN, PHASE_PRUNE, PHASE_EVALUATE, PHASE_PUBLISH

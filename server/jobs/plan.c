@@ -210,7 +210,7 @@ static int fix_architecture(struct db_txn *t, struct plan *p, struct refusal *wh
     struct job first;
     struct job_options fixed, *o = &p->options;
     if (p->base == 0) {
-        o->learner.mirror = o->learner.mirror && o->learner.view.flip;
+        o->learner.mirror = learner_mirrors(&o->learner);
         return 0;
     }
     int err = versions_get(t, p->base, &active);
