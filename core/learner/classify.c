@@ -167,8 +167,8 @@ static int fit_means(struct learner *l, const float *features, int at, int count
     return err;
 }
 
-/* Means of old classes that there are kept images of: these say more than what was carried. What the experts see needs no carrying,
- * and is of all images there were. */
+/* iCaRL's rule: the means of old classes are those of the images kept of them. What the experts see needs no carrying, and is of all
+ * images there were. */
 static int fit_exemplar_means(struct learner *l, const float *features, struct model *m)
 {
     size_t width = (size_t)model_width(m), own = (size_t)m->net->feature_count;
@@ -191,7 +191,7 @@ static int add_statistics(struct learner *l, const float *features, struct model
     float *added = malloc(count * sizeof *added);
     if (!added)
         return ERR_NOMEM;
-    if (!l->refines) /* else the features are the same, and nothing was carried */
+    if (!l->refines && m->classifier == CLASSIFIER_PROTOTYPES)
         err = fit_exemplar_means(l, features, m);
     if (!err)
         err = fit_means(l, features, 0, fresh, l->old_classes, classes, m);

@@ -16,6 +16,8 @@
 #define PROTOTYPE_RIDGE 0.1
 /* What of the map's residual is taken for the spread of old classes, whose images it has not seen (prototypes_carry_covariance). */
 #define RESIDUAL_SHARE 0.5
+/* Kept images of a class that move its carried mean half as far as they say (prototypes_correct). */
+#define CORRECTION_PRIOR 10
 
 /* ---- before training ---- */
 
@@ -103,6 +105,20 @@ static int give_experts(struct learner *l, struct model *m)
     return err;
 }
 
+/* What the kept images, which are the last ones, say of carried means. The nearest mean of the exemplars, iCaRL's rule, is classify.c's. */
+static int correct(struct learner *l, const float *old, const float *own, const float *map,
+                   struct model *m)
+{
+    size_t fresh = (size_t)(l->job->train->count - l->job->exemplars);
+    int from = model_width(l->origin), to = m->net->feature_count;
+    if (l->options->classifier == CLASSIFIER_PROTOTYPES)
+        return 0;
+    return prototypes_correct(l->job->exemplars, from, to, model_width(m) - to,
+                              old + fresh * (size_t)from, own + fresh * (size_t)to,
+                              l->job->train->labels + fresh, map, CORRECTION_PRIOR,
+                              l->job->command, l->old_classes, m->prototypes);
+}
+
 /* Old prototypes and their covariance carried from the origin's feature space into m's, on the
  * current images, which are `old` in the one and in m's network `own`. */
 static int carry_over(struct learner *l, const float *old, const float *own, struct model *m)
@@ -119,6 +135,7 @@ static int carry_over(struct learner *l, const float *old, const float *own, str
         prototypes_carry(l->old_classes, from, to, keep, map, l->origin->prototypes,
                          m->prototypes);
         memcpy(m->images, l->origin->images, (size_t)l->old_classes * sizeof *m->images);
+        err = correct(l, old, own, map, m);
     }
     free(map);
     return err;

@@ -165,6 +165,50 @@ void prototypes_carry(int n, int from, int to, int keep, const float *map, const
                     to, 0.0f, out + keep, (int)width);
 }
 
+/* residual (rows, to) = new - old M. */
+static void residuals(int rows, int from, int to, const float *old_features,
+                      const float *new_features, const float *map, float *residual)
+{
+    memcpy(residual, new_features, (size_t)rows * (size_t)to * sizeof *residual);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, to, from, -1.0f, old_features, from,
+                map, to, 1.0f, residual, to);
+}
+
+int prototypes_correct(int n, int from, int to, int keep, const float *old_features,
+                       const float *new_features, const int *labels, const float *map, double prior,
+                       const atomic_int *command, int classes, float *prototypes)
+{
+    size_t narrow = (size_t)to, width = (size_t)keep + narrow;
+    double *sums = calloc((size_t)classes * narrow + 1, sizeof *sums);
+    int *counts = calloc((size_t)classes + 1, sizeof *counts);
+    float *residual = malloc(FIT_BLOCK * narrow * sizeof *residual);
+    int err = sums && counts && residual ? 0 : ERR_NOMEM;
+    for (int at = 0; at < n && !err; at += FIT_BLOCK) {
+        int rows = n - at < FIT_BLOCK ? n - at : FIT_BLOCK;
+        err = command_poll(command);
+        if (err)
+            break;
+        residuals(rows, from, to, old_features + (size_t)at * (size_t)from,
+                  new_features + (size_t)at * narrow, map, residual);
+        for (int i = 0; i < rows; i++) {
+            int c = labels[at + i];
+            if (c < 0 || c >= classes)
+                continue;
+            counts[c]++;
+            for (size_t f = 0; f < narrow; f++)
+                sums[(size_t)c * narrow + f] += residual[(size_t)i * narrow + f];
+        }
+    }
+    for (size_t c = 0; c < (size_t)classes && !err; c++)
+        for (size_t f = 0; f < narrow && counts[c] > 0; f++)
+            prototypes[c * width + (size_t)keep + f] +=
+                (float)(sums[c * narrow + f] / (counts[c] + prior));
+    free(sums);
+    free(counts);
+    free(residual);
+    return err;
+}
+
 /* ---- the covariance ---- */
 
 /* Both triangles of a square from the packed lower one. */

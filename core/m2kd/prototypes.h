@@ -47,6 +47,15 @@ int prototypes_fit_map(int n, int from, int to, const float *old_features,
 void prototypes_carry(int n, int from, int to, int keep, const float *map, const float *rows,
                       float *out);
 
+/* Moves means (classes, keep + to) that prototypes_carry made of classes, some images of which there still are: n rows, `old` (from), `new` (to).
+ * Their mean residual new_i - old_i M is how far the map is off for a class, but of few rows, so the last `to` features of its mean
+ * go a share count / (count + prior) of that way, 0 <= prior. That is nearer than the mean of those few rows, as they differ less in what the
+ * map leaves over than from one another. A class without rows, and labels outside 0..classes-1, change nothing.
+ * Errors: ERR_NOMEM, ERR_CANCELLED. */
+int prototypes_correct(int n, int from, int to, int keep, const float *old_features,
+                       const float *new_features, const int *labels, const float *map, double prior,
+                       const atomic_int *command, int classes, float *prototypes);
+
 /* covariance = mean over the classes in [first, end) that have rows of (1/n_c) sum of (x - p_c)(x - p_c)', with p_c their
  * prototype as prototypes_mean makes it: each class counts the same, however many images it has. Zero without any.
  * Errors: ERR_NOMEM, ERR_CANCELLED. */

@@ -37,28 +37,35 @@ static struct model *model_at(const char *path)
     return m;
 }
 
+/* Unit features of all images of d by a model without experts: new, (count, WIDTH), the caller's. */
+static float *features_by(struct model *m, const struct dataset *d)
+{
+    struct frozen *f;
+    struct gang *g;
+    float *features = malloc((size_t)d->count * WIDTH * sizeof *features);
+    assert_non_null(features);
+    assert_int_equal(gang_new(&g, 1, 0), 0);
+    assert_int_equal(frozen_new(&f, m), 0);
+    assert_int_equal(model_width(m), WIDTH);
+    assert_int_equal(evaluate_features(f, d, g, NULL, features, NULL), 0);
+    frozen_free(f);
+    gang_free(g);
+    return features;
+}
+
 /* Mean unit features that `m`'s network has of the training images of class c. */
 static void mean_of_class(struct place *p, struct model *m, int c, float mean[WIDTH])
 {
     struct dataset d;
-    struct frozen *f;
-    struct gang *g;
     int first = c / 2 * 2;
     make_data(&d, p->side, first, first + 2, PER_CLASS, 1);
-    float *features = malloc((size_t)d.count * WIDTH * sizeof *features);
-    assert_non_null(features);
-    assert_int_equal(gang_new(&g, 1, 0), 0);
-    assert_int_equal(frozen_new(&f, m), 0);
-    assert_int_equal(model_width(m), WIDTH); /* without experts of its own */
-    assert_int_equal(evaluate_features(f, &d, g, NULL, features, NULL), 0);
+    float *features = features_by(m, &d);
     for (int i = 0; i < WIDTH; i++) {
         double sum = 0;
         for (int n = 0; n < d.count; n++)
             sum += d.labels[n] == c ? features[n * WIDTH + i] : 0;
         mean[i] = (float)(sum / PER_CLASS);
     }
-    frozen_free(f);
-    gang_free(g);
     dataset_release(&d);
     free(features);
 }
@@ -334,14 +341,38 @@ static void test_refined(void **state)
     release_steps(r);
 }
 
-/* Kept images of old classes say what their means are in the new network; what the experts saw, of all images, stands. */
-static void test_exemplars(void **state)
+/* What the means of classes 0 and 1 should be in m's network, which learned on `all`, the last `kept` images of which were exemplars:
+ * carried over from its only expert, and corrected by them; for the nearest mean, the exemplars' own. */
+static void old_means(const struct model *m, struct model *expert, const struct dataset *all, int kept,
+                      float want[2 * WIDTH])
 {
-    struct place *p = *state;
+    struct model *network = bare(m), *origin = bare(expert);
+    float *own = features_by(network, all), *old = features_by(origin, all), map[WIDTH * WIDTH];
+    size_t fresh = (size_t)(all->count - kept);
+    if (m->classifier == CLASSIFIER_PROTOTYPES) {
+        prototypes_mean(kept, WIDTH, own + fresh * WIDTH, all->labels + fresh, 0, 2, want);
+    } else {
+        assert_int_equal(prototypes_fit_map(all->count, WIDTH, WIDTH, old, own, 0.1, NULL, map), 0);
+        prototypes_carry(2, WIDTH, WIDTH, 0, map, expert->prototypes, want);
+        assert_int_equal(prototypes_correct(kept, WIDTH, WIDTH, 0, old + fresh * WIDTH,
+                                            own + fresh * WIDTH, all->labels + fresh, map, 10, NULL,
+                                            2, want), 0);
+    }
+    model_release(network);
+    model_release(origin);
+    free(own);
+    free(old);
+}
+
+/* What kept images of old classes say of their means in the new network; what the experts saw, of all images, stands. */
+static void check_exemplars(struct place *p, enum classifier classifier)
+{
     struct learner_options o = options();
     struct learner_result first, second;
     struct dataset fresh, kept, all, test;
+    float want[2 * WIDTH];
     o.experts = 9;
+    o.classifier = classifier;
     assert_int_equal(run(p, &o, 0, NULL, &first), 0);
     make_data(&fresh, p->side, 2, 4, PER_CLASS, 1);
     make_data(&kept, p->side, 0, 2, 4, 5);
@@ -359,9 +390,13 @@ static void test_exemplars(void **state)
     job.classes = 4;
     assert_int_equal(run_job(&job, &second), 0);
     struct model *expert = snapshot_at(p->snapshot[0]);
-    for (int c = 0; c < 2; c++)
-        assert_memory_equal(second.model->prototypes + (size_t)c * 2 * WIDTH,
-                            expert->prototypes + (size_t)c * WIDTH, WIDTH * sizeof(float));
+    old_means(second.model, expert, &all, kept.count, want);
+    for (size_t c = 0; c < 2; c++) {
+        const float *mean = second.model->prototypes + c * 2 * WIDTH;
+        assert_memory_equal(mean, expert->prototypes + c * WIDTH, WIDTH * sizeof(float));
+        for (size_t f = 0; f < WIDTH; f++)
+            assert_true(fabsf(mean[WIDTH + f] - want[c * WIDTH + f]) < 1e-4f);
+    }
     model_release(expert);
     dataset_release(&fresh);
     dataset_release(&kept);
@@ -369,6 +404,16 @@ static void test_exemplars(void **state)
     dataset_release(&test);
     learner_result_release(&first);
     learner_result_release(&second);
+}
+
+static void test_exemplars_correct_means(void **state)
+{
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT);
+}
+
+static void test_exemplars_are_means(void **state)
+{
+    check_exemplars(*state, CLASSIFIER_PROTOTYPES);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -384,7 +429,8 @@ int main(void)
         TEST(test_read_back),
         TEST(test_files_that_do_not_belong),
         TEST(test_refined),
-        TEST(test_exemplars),
+        TEST(test_exemplars_correct_means),
+        TEST(test_exemplars_are_means),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,6 +162,43 @@ static void test_carry_recovers_a_rotation(void **state)
     prototypes_carry(0, F, F, 0, map, prototypes, carried);
 }
 
+/* Against its definition: by count / (count + prior) of the mean residual of the class's rows; kept features, classes without rows and
+ * other labels not at all. */
+static void test_correct(void **state)
+{
+    (void)state;
+    enum { TO = 3, KEEP = 2, JOINED = KEEP + TO, CLASSES = 3 };
+    const double prior = 10;
+    static float old[N * F], new[N * TO];
+    int labels[N];
+    float map[F * TO], before[CLASSES * JOINED], after[CLASSES * JOINED];
+    fill_units(old, N, F, 30);
+    fill_units(new, N, TO, 31);
+    fill_units(map, F, TO, 32);
+    fill_units(before, CLASSES, JOINED, 33);
+    for (int i = 0; i < N; i++) /* none of class 1; labels no class has */
+        labels[i] = i % 5 == 0 ? 0 : i % 5 == 1 ? 2 : i % 5 == 2 ? -1 : i % 5 == 3 ? CLASSES : 2;
+    memcpy(after, before, sizeof after);
+    assert_int_equal(prototypes_correct(N, F, TO, KEEP, old, new, labels, map, prior, NULL, CLASSES,
+                                        after), 0);
+    for (int c = 0; c < CLASSES; c++)
+        for (int f = 0; f < JOINED; f++) {
+            double sum = 0, count = 0;
+            for (int i = 0; i < N && f >= KEEP; i++) {
+                if (labels[i] != c)
+                    continue;
+                count++;
+                sum += new[i * TO + f - KEEP];
+                for (int k = 0; k < F; k++)
+                    sum -= (double)old[i * F + k] * map[k * TO + f - KEEP];
+            }
+            double moved = count > 0 ? count / (count + prior) * (sum / count) : 0;
+            assert_true(fabs(after[c * JOINED + f] - before[c * JOINED + f] - moved) < 1e-6);
+            if (moved == 0)
+                assert_true(after[c * JOINED + f] == before[c * JOINED + f]);
+        }
+}
+
 /* Entry (a, b) of a packed covariance. */
 static double entry(const float *packed, int a, int b)
 {
@@ -356,13 +393,20 @@ static int carry(int n, int width, const float *rows, const int *labels, const f
                                        square, out);
 }
 
+static int correct(int n, int width, const float *rows, const int *labels, const float *square,
+                   const atomic_int *command, float *out)
+{
+    return prototypes_correct(n, width, width, 0, rows, rows + width, labels, square, 1, command, 1,
+                              out);
+}
+
 /* A command given while it is at work ends what goes through all rows, and nothing is written. */
 static void test_commanded(void **state)
 {
     (void)state;
     enum { ROWS = 30000, LONG = 512 };
     int (*const works[])(int, int, const float *, const int *, const float *, const atomic_int *,
-                         float *) = {fit, spread, carry};
+                         float *) = {fit, spread, carry, correct};
     float *rows = malloc((size_t)(ROWS + 1) * LONG * sizeof *rows);
     float *square = calloc((size_t)LONG * LONG, sizeof *square);
     float *out = calloc((size_t)LONG * LONG, sizeof *out);
@@ -440,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_map_is_the_minimum),
         cmocka_unit_test(test_identity_when_nothing_to_learn),
         cmocka_unit_test(test_carry_recovers_a_rotation),
+        cmocka_unit_test(test_correct),
         cmocka_unit_test(test_covariance),
         cmocka_unit_test(test_carried_covariance_is_the_new_one),
         cmocka_unit_test(test_carried_covariance),
