@@ -119,6 +119,15 @@ static int correct(struct learner *l, const float *old, const float *own, const 
                               l->job->command, l->old_classes, m->prototypes);
 }
 
+/* What one kept image counts for in the map, that old classes count in it as much as new ones: one of a new class is 1. */
+static double kept_weight(const struct learner *l)
+{
+    int fresh = l->job->train->count - l->job->exemplars, brought = l->job->classes - l->old_classes;
+    if (l->job->exemplars == 0)
+        return 1;
+    return ((double)fresh / brought) / ((double)l->job->exemplars / l->old_classes);
+}
+
 /* Old prototypes and their covariance carried from the origin's feature space into m's, on the
  * current images, which are `old` in the one and in m's network `own`. */
 static int carry_over(struct learner *l, const float *old, const float *own, struct model *m)
@@ -126,7 +135,8 @@ static int carry_over(struct learner *l, const float *old, const float *own, str
     int n = l->job->train->count, from = model_width(l->origin), to = m->net->feature_count;
     int keep = model_width(m) - to;
     float *map = malloc((size_t)from * (size_t)to * sizeof *map);
-    int err = map ? prototypes_fit_map(n, from, to, old, own, PROTOTYPE_RIDGE, l->job->command, map)
+    int err = map ? prototypes_fit_map(n, from, to, old, own, l->job->exemplars, kept_weight(l),
+                                       PROTOTYPE_RIDGE, l->job->command, map)
                   : ERR_NOMEM;
     if (!err)
         err = prototypes_carry_covariance(n, from, to, keep, old, own, map, RESIDUAL_SHARE,

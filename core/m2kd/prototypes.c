@@ -77,11 +77,11 @@ static void widen(size_t count, const float *from, double scale, double *to)
         to[i] = scale * from[i];
 }
 
-/* gram (from, from) += O'O and cross (to, from) += N'O over the rows, widened to double a block at a time.
+/* gram (from, from) += weight O'O and cross (to, from) += weight N'O over the rows, widened to double a block at a time.
  * cross is the transpose of O'N: row major here is the column major that LAPACK expects. */
 static int accumulate(int n, int from, int to, const float *old_features,
-                      const float *new_features, const atomic_int *command, double *wide,
-                      double *gram, double *cross)
+                      const float *new_features, double weight, const atomic_int *command,
+                      double *wide, double *gram, double *cross)
 {
     double *wide_old = wide, *wide_new = wide + FIT_BLOCK * (size_t)from;
     for (int at = 0; at < n; at += FIT_BLOCK) {
@@ -90,9 +90,9 @@ static int accumulate(int n, int from, int to, const float *old_features,
             return err;
         widen((size_t)rows * (size_t)from, old_features + (size_t)at * (size_t)from, 1, wide_old);
         widen((size_t)rows * (size_t)to, new_features + (size_t)at * (size_t)to, 1, wide_new);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, from, from, rows, 1.0, wide_old, from,
-                    wide_old, from, 1.0, gram, from);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, to, from, rows, 1.0, wide_new, to,
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, from, from, rows, weight, wide_old,
+                    from, wide_old, from, 1.0, gram, from);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, to, from, rows, weight, wide_new, to,
                     wide_old, from, 1.0, cross, from);
     }
     return 0;
@@ -125,8 +125,8 @@ static int solve(int from, int to, double *gram, double *cross, float *map)
 }
 
 int prototypes_fit_map(int n, int from, int to, const float *old_features,
-                       const float *new_features, double ridge, const atomic_int *command,
-                       float *map)
+                       const float *new_features, int last, double weight, double ridge,
+                       const atomic_int *command, float *map)
 {
     if (n == 0) {
         stay_put(from, to, map);
@@ -139,7 +139,11 @@ int prototypes_fit_map(int n, int from, int to, const float *old_features,
     int err = ERR_NOMEM;
     if (!gram || !cross || !wide)
         goto out;
-    err = accumulate(n, from, to, old_features, new_features, command, wide, gram, cross);
+    err = accumulate(n - last, from, to, old_features, new_features, 1, command, wide, gram, cross);
+    if (!err)
+        err = accumulate(last, from, to, old_features + (size_t)(n - last) * width,
+                         new_features + (size_t)(n - last) * narrow, weight, command, wide, gram,
+                         cross);
     if (err)
         goto out;
     for (size_t f = 0; f < width; f++)

@@ -32,15 +32,15 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
                      int end, float *prototypes);
 
 /* Fits the map M (from, to) that carries the old feature space, of `from` floats, to the new one, of `to` <= from, on current data:
- *   min over M of sum_i |new_i - old_i M|^2 + ridge * |M - P|^2   (Frobenius norms),
- * where P takes the last `to` old features as they are (the identity, if there are no others); closed form
- * M = (O'O + ridge I)^-1 (O'N + ridge P), solved in double by Cholesky (LAPACK dposv). The penalty is as strong as `ridge` images in
+ *   min over M of sum_i w_i |new_i - old_i M|^2 + ridge * |M - P|^2   (Frobenius norms),
+ * where w_i is `weight` >= 0 for the last `last` rows and 1 for the others, and P takes the last `to` old features as they are (the identity, if there are no others); closed form
+ * M = (O'WO + ridge I)^-1 (O'WN + ridge P), solved in double by Cholesky (LAPACK dposv). The penalty is as strong as `ridge` images in
  * each direction: where the current data say little, prototypes stay put; without any data (n = 0) M is P.
  * Errors: ERR_NUMERIC (ridge not positive and too little data, or features that are not finite),
  * ERR_NOMEM, ERR_CANCELLED. */
 int prototypes_fit_map(int n, int from, int to, const float *old_features,
-                       const float *new_features, double ridge, const atomic_int *command,
-                       float *map);
+                       const float *new_features, int last, double weight, double ridge,
+                       const atomic_int *command, float *map);
 
 /* What is carried over into a space whose first `keep` features, 0 <= keep <= from, are the first of the old one, and whose `to` others
  * are the map's: out (n, keep + to) = [first `keep` of a row | row * map], of rows (n, from). */

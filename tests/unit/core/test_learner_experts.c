@@ -352,7 +352,8 @@ static void old_means(const struct model *m, struct model *expert, const struct 
     if (m->classifier == CLASSIFIER_PROTOTYPES) {
         prototypes_mean(kept, WIDTH, own + fresh * WIDTH, all->labels + fresh, 0, 2, want);
     } else {
-        assert_int_equal(prototypes_fit_map(all->count, WIDTH, WIDTH, old, own, 0.1, NULL, map), 0);
+        assert_int_equal(prototypes_fit_map(all->count, WIDTH, WIDTH, old, own, kept,
+                                            (double)fresh / kept, 0.1, NULL, map), 0); /* two classes each */
         prototypes_carry(2, WIDTH, WIDTH, 0, map, expert->prototypes, want);
         assert_int_equal(prototypes_correct(kept, WIDTH, WIDTH, 0, old + fresh * WIDTH,
                                             own + fresh * WIDTH, all->labels + fresh, map, 10, NULL,

@@ -66,19 +66,20 @@ static void test_mean(void **state)
     }
 }
 
-/* The objective's gradient, -2 O'(N - O M) + 2 ridge (M - I), vanishes at the map. */
+/* The objective's gradient, -2 O'W(N - O M) + 2 ridge (M - I), vanishes at the map. */
 static void test_map_is_the_minimum(void **state)
 {
     (void)state;
     static float old[N * F], new[N * F];
     float map[F * F];
-    const double ridge = 3;
+    const double ridge = 3, weight = 2.5;
+    const int last = N / 3;
     fill_units(old, N, F, 2);
     fill_units(new, N, F, 3);
     for (int i = 0; i < N * F; i++)
         new[i] = 0.3f * new[i] + old[i];
     prototypes_normalise(N, F, new);
-    assert_int_equal(prototypes_fit_map(N, F, F, old, new, ridge, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, last, weight, ridge, NULL, map), 0);
 
     double largest = 0;
     for (int a = 0; a < F; a++)
@@ -88,7 +89,7 @@ static void test_map_is_the_minimum(void **state)
                 double residual = new[i * F + b];
                 for (int k = 0; k < F; k++)
                     residual -= (double)old[i * F + k] * map[k * F + b];
-                g -= old[i * F + a] * residual;
+                g -= (i < N - last ? 1 : weight) * old[i * F + a] * residual;
             }
             largest = fmax(largest, fabs(g));
         }
@@ -109,9 +110,9 @@ static void test_identity_when_nothing_to_learn(void **state)
     static float old[N * F];
     float map[F * F];
     fill_units(old, N, F, 4);
-    assert_int_equal(prototypes_fit_map(N, F, F, old, old, 0.01, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, old, 0, 1, 0.01, NULL, map), 0);
     check_identity(map);
-    assert_int_equal(prototypes_fit_map(0, F, F, NULL, NULL, 0.01, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(0, F, F, NULL, NULL, 0, 1, 0.01, NULL, map), 0);
     check_identity(map);
 
     /* Data in the first two directions say nothing about the others. */
@@ -123,7 +124,7 @@ static void test_identity_when_nothing_to_learn(void **state)
         new[i * F] = -old[i * F + 1];
         new[i * F + 1] = old[i * F];
     }
-    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-6, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 0, 1, 1e-6, NULL, map), 0);
     assert_true(fabsf(map[1] - 1.0f) < 1e-3f && fabsf(map[F] + 1.0f) < 1e-3f);
     for (int a = 2; a < F; a++)
         for (int b = 0; b < F; b++)
@@ -155,7 +156,7 @@ static void test_carry_recovers_a_rotation(void **state)
     for (int i = 0; i < 3; i++)
         rotate(want + i * F);
 
-    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-7, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 0, 1, 1e-7, NULL, map), 0);
     prototypes_carry(3, F, F, 0, map, prototypes, carried);
     for (int i = 0; i < 3 * F; i++)
         assert_true(fabsf(carried[i] - want[i]) < 1e-4f);
@@ -253,7 +254,7 @@ static void test_carried_covariance_is_the_new_one(void **state)
         for (int f = 0; f < F; f++)
             new[i * F + f] += 0.5f * frand(&seed);
     }
-    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 1e-9, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, F, old, new, 0, 1, 1e-9, NULL, map), 0);
     prototypes_mean(N, F, old, labels, 0, 1, mean);
     assert_int_equal(prototypes_covariance(N, F, old, labels, 0, 1, mean, NULL, before), 0);
     assert_int_equal(prototypes_carry_covariance(N, F, F, 0, old, new, map, 1, NULL, before,
@@ -315,7 +316,7 @@ static void test_carry_beside_what_is_kept(void **state)
     const double ridge = 2;
     fill_units(old, N, F, 20);
     fill_units(new, N, TO, 21);
-    assert_int_equal(prototypes_fit_map(N, F, TO, old, new, ridge, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(N, F, TO, old, new, 0, 1, ridge, NULL, map), 0);
     for (int a = 0; a < F; a++)
         for (int b = 0; b < TO; b++) {
             double g = ridge * (map[a * TO + b] - (a == F - TO + b));
@@ -365,7 +366,7 @@ static void test_carry_beside_what_is_kept(void **state)
                              0.25 * (product - mean_a * mean_b)) < 1e-6);
         }
 
-    assert_int_equal(prototypes_fit_map(0, F, TO, NULL, NULL, ridge, NULL, map), 0);
+    assert_int_equal(prototypes_fit_map(0, F, TO, NULL, NULL, 0, 1, ridge, NULL, map), 0);
     for (int a = 0; a < F; a++)
         for (int b = 0; b < TO; b++)
             assert_true(map[a * TO + b] == (a == F - TO + b));
@@ -376,7 +377,7 @@ static int fit(int n, int width, const float *rows, const int *labels, const flo
 {
     (void)labels;
     (void)square;
-    return prototypes_fit_map(n, width, width, rows, rows + width, 1, command, out);
+    return prototypes_fit_map(n, width, width, rows, rows + width, 0, 1, 1, command, out);
 }
 
 static int spread(int n, int width, const float *rows, const int *labels, const float *square,
@@ -464,12 +465,12 @@ static void test_unsolvable(void **state)
 {
     (void)state;
     float old[2 * F] = {1}, new[2 * F] = {1}, map[F * F] = {42.0f};
-    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.0, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0, 1, 0.0, NULL, map), ERR_NUMERIC);
     old[3] = NAN;
-    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0, 1, 0.1, NULL, map), ERR_NUMERIC);
     old[3] = 0;
     new[3] = INFINITY;
-    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0.1, NULL, map), ERR_NUMERIC);
+    assert_int_equal(prototypes_fit_map(2, F, F, old, new, 0, 1, 0.1, NULL, map), ERR_NUMERIC);
     assert_true(map[0] == 42.0f);
 }
 
