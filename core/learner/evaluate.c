@@ -9,18 +9,27 @@
 
 enum { CHUNK = 16 }; /* images classified at a time by one member */
 
-/* One pass of the gang over a data set, for those of the outputs that are not NULL. */
+/* One pass of the gang over a data set: for the features and scores of a model, or for the verdicts of some. */
 struct evaluation_run {
-    const struct frozen *frozen;
+    struct frozen *const *models; /* (count), of one architecture */
+    int count;
     const struct dataset *data;
     struct gang *gang;
     const atomic_int *command;
-    float *features; /* (count, model_width), or NULL */
-    float *scores;   /* (count, classes), or NULL */
-    int *predicted;  /* (count), or NULL */
-    int stride;      /* with `predicted`: every so many images' scores go to `sample` */
-    float *sample;
+    float *features; /* (data->count, model_width) of the only model, or NULL */
+    float *scores;   /* (data->count, classes) of the only model, or NULL */
+    int *predicted[EVALUATION_MODELS]; /* (data->count) each, or NULL */
+    float *sample[EVALUATION_MODELS];  /* with `predicted`: where every `stride`th image's scores go */
+    int stride;
     int *errors;     /* (gang) */
+};
+
+/* What a member of the gang works on, CHUNK images at a time. */
+struct chunk {
+    struct frozen_workspace *ws;
+    float *x;        /* the images, normalised */
+    float *rows;     /* room for their scores */
+    float *features; /* room for those of the first of several models */
 };
 
 static int argmax(int n, const float *z)
@@ -32,50 +41,81 @@ static int argmax(int n, const float *z)
     return best;
 }
 
-/* Images at..at+n-1, normalised in x; `rows` has room for n rows of scores. */
-static void run_chunk(struct evaluation_run *run, struct frozen_workspace *ws, int at, int n,
-                      const float *x, float *rows)
+/* What the features and scores of images at..at+n-1 are wanted for. */
+static void run_outputs(struct evaluation_run *run, struct chunk *c, int at, int n)
 {
-    const struct model *m = frozen_model(run->frozen);
-    int classes = m->net->spec.classes;
+    const struct frozen *f = run->models[0];
+    const struct model *m = frozen_model(f);
     float *features = run->features ? run->features + (size_t)at * model_width(m) : NULL;
-    if (features && !run->scores) {
-        frozen_features(run->frozen, ws, n, x, features);
-        return;
-    }
-    if (run->scores)
-        rows = run->scores + (size_t)at * classes;
-    frozen_classify(run->frozen, ws, n, x, rows, features);
-    for (int i = 0; run->predicted && i < n; i++) {
-        const float *row = rows + (size_t)i * classes;
-        run->predicted[at + i] = argmax(classes, row);
+    float *scores = run->scores ? run->scores + (size_t)at * m->net->spec.classes : NULL;
+    if (scores)
+        frozen_classify(f, c->ws, n, c->x, NULL, scores, features);
+    else
+        frozen_features(f, c->ws, n, c->x, features);
+}
+
+/* The verdicts of model k on images at..at+n-1. */
+static void run_verdicts(struct evaluation_run *run, struct chunk *c, int k, int at, int n)
+{
+    const struct model *first = frozen_model(run->models[0]), *m = frozen_model(run->models[k]);
+    int classes = m->net->spec.classes;
+    bool knows = k > 0 && model_same_experts(first, m);
+    frozen_classify(run->models[k], c->ws, n, c->x, knows ? c->features : NULL, c->rows,
+                    k == 0 && run->count > 1 ? c->features : NULL);
+    for (int i = 0; i < n; i++) {
+        const float *row = c->rows + (size_t)i * classes;
+        run->predicted[k][at + i] = argmax(classes, row);
         if ((at + i) % run->stride == 0)
-            memcpy(run->sample + (size_t)((at + i) / run->stride) * classes, row,
+            memcpy(run->sample[k] + (size_t)((at + i) / run->stride) * classes, row,
                    (size_t)classes * sizeof *row);
     }
 }
 
-static int run_slice(struct evaluation_run *run, int lo, int hi)
+static int chunk_init(struct chunk *c, const struct evaluation_run *run)
 {
-    const struct model *m = frozen_model(run->frozen);
+    const struct model *m = frozen_model(run->models[0]);
     const struct resnet_spec *s = &m->net->spec;
     size_t image = (size_t)s->height * s->width * s->channels;
-    struct frozen_workspace *ws = NULL;
-    float *x = malloc(CHUNK * image * sizeof *x);
-    float *rows = malloc((size_t)CHUNK * s->classes * sizeof *rows);
-    int err = x && rows ? frozen_workspace_new(&ws, run->frozen) : ERR_NOMEM;
+    const struct frozen *widest = run->models[0];
+    for (int k = 1; k < run->count; k++)
+        if (model_width(frozen_model(run->models[k])) > model_width(frozen_model(widest)))
+            widest = run->models[k];
+    *c = (struct chunk){
+        .x = malloc(CHUNK * image * sizeof *c->x),
+        .rows = malloc((size_t)CHUNK * s->classes * sizeof *c->rows),
+        .features = malloc((size_t)CHUNK * model_width(m) * sizeof *c->features),
+    };
+    return c->x && c->rows && c->features ? frozen_workspace_new(&c->ws, widest) : ERR_NOMEM;
+}
+
+static void chunk_release(struct chunk *c)
+{
+    frozen_workspace_free(c->ws);
+    free(c->x);
+    free(c->rows);
+    free(c->features);
+}
+
+static int run_slice(struct evaluation_run *run, int lo, int hi)
+{
+    const struct model *m = frozen_model(run->models[0]);
+    const struct resnet_spec *s = &m->net->spec;
+    size_t image = (size_t)s->height * s->width * s->channels;
+    struct chunk c;
+    int err = chunk_init(&c, run);
     for (int at = lo; !err && at < hi; at += CHUNK) {
         int n = hi - at < CHUNK ? hi - at : CHUNK;
         err = command_poll(run->command);
         if (err)
             break;
         for (int i = 0; i < n; i++)
-            dataset_image(run->data, at + i, m->mean, m->std, x + i * image);
-        run_chunk(run, ws, at, n, x, rows);
+            dataset_image(run->data, at + i, m->mean, m->std, c.x + i * image);
+        if (!run->predicted[0])
+            run_outputs(run, &c, at, n);
+        for (int k = 0; k < run->count && run->predicted[0]; k++)
+            run_verdicts(run, &c, k, at, n);
     }
-    frozen_workspace_free(ws);
-    free(x);
-    free(rows);
+    chunk_release(&c);
     return err;
 }
 
@@ -89,7 +129,7 @@ static void run_member(void *ctx, int member)
 
 static int run_gang(struct evaluation_run *run)
 {
-    const struct resnet_spec *s = &frozen_model(run->frozen)->net->spec;
+    const struct resnet_spec *s = &frozen_model(run->models[0])->net->spec;
     int err = 0;
     if (!dataset_has_shape(run->data, s->height, s->width, s->channels))
         return ERR_INVALID;
@@ -103,43 +143,64 @@ static int run_gang(struct evaluation_run *run)
     return err;
 }
 
-int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
+int evaluate_features(struct frozen *f, const struct dataset *data, struct gang *gang,
                       const atomic_int *command, float *features, float *scores)
 {
-    return run_gang(&(struct evaluation_run){.frozen = f, .data = data, .gang = gang,
+    return run_gang(&(struct evaluation_run){.models = &f, .count = 1, .data = data, .gang = gang,
                                              .command = command, .features = features,
                                              .scores = scores});
 }
 
-int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
-             struct gang *gang, const atomic_int *command)
+static int evaluation_init(struct evaluation *e, int classes, int images, int stride)
 {
-    int classes = frozen_model(f)->net->spec.classes, err = ERR_NOMEM;
+    int sampled = (images + stride - 1) / stride;
+    *e = (struct evaluation){
+        .classes = classes,
+        .sampled = sampled,
+        .confusion = calloc((size_t)classes * classes, sizeof *e->confusion),
+        .scores = malloc(((size_t)sampled + 1) * (size_t)classes * sizeof *e->scores),
+        .labels = malloc(((size_t)sampled + 1) * sizeof *e->labels),
+    };
+    return e->confusion && e->scores && e->labels ? 0 : ERR_NOMEM;
+}
+
+static void count_verdicts(struct evaluation *e, const struct dataset *test, const int *predicted,
+                           int stride)
+{
+    for (int i = 0; i < test->count; i++)
+        e->confusion[(size_t)test->labels[i] * e->classes + predicted[i]]++;
+    for (int i = 0; i < e->sampled; i++)
+        e->labels[i] = test->labels[i * stride];
+}
+
+int evaluate(int count, struct evaluation *out, struct frozen *const *models,
+             const struct dataset *test, struct gang *gang, const atomic_int *command)
+{
+    int classes = frozen_model(models[0])->net->spec.classes, err = 0;
     struct evaluation_run run = {
-        .frozen = f, .data = test, .gang = gang, .command = command};
-    struct evaluation e = {.classes = classes};
+        .models = models, .count = count, .data = test, .gang = gang, .command = command};
+    struct evaluation made[EVALUATION_MODELS] = {0};
     if (!dataset_labels_below(test, classes))
         return ERR_INVALID;
     run.stride = test->count > EVALUATION_SAMPLE ? 1 + (test->count - 1) / EVALUATION_SAMPLE : 1;
-    e.sampled = (test->count + run.stride - 1) / run.stride;
-    e.confusion = calloc((size_t)classes * classes, sizeof *e.confusion);
-    e.scores = run.sample = malloc(((size_t)e.sampled + 1) * (size_t)classes * sizeof *e.scores);
-    e.labels = malloc(((size_t)e.sampled + 1) * sizeof *e.labels);
-    run.predicted = malloc(((size_t)test->count + 1) * sizeof *run.predicted);
-    if (!e.confusion || !e.scores || !e.labels || !run.predicted)
-        goto out;
-    err = run_gang(&run);
-    if (err)
-        goto out;
-    for (int i = 0; i < test->count; i++)
-        e.confusion[(size_t)test->labels[i] * classes + run.predicted[i]]++;
-    for (int i = 0; i < e.sampled; i++)
-        e.labels[i] = test->labels[i * run.stride];
-    *out = e;
-    e = (struct evaluation){0};
-out:
-    evaluation_release(&e);
-    free(run.predicted);
+    for (int k = 0; k < count && !err; k++) {
+        err = evaluation_init(&made[k], classes, test->count, run.stride);
+        run.sample[k] = made[k].scores;
+        run.predicted[k] = malloc(((size_t)test->count + 1) * sizeof *run.predicted[k]);
+        if (!run.predicted[k])
+            err = ERR_NOMEM;
+    }
+    if (!err)
+        err = run_gang(&run);
+    for (int k = 0; k < count; k++) {
+        if (!err) {
+            count_verdicts(&made[k], test, run.predicted[k], run.stride);
+            out[k] = made[k];
+        } else {
+            evaluation_release(&made[k]);
+        }
+        free(run.predicted[k]);
+    }
     return err;
 }
 

@@ -11,7 +11,7 @@
 #include "core/model/frozen.h"
 #include "core/nn/gang.h"
 
-enum { EVALUATION_SAMPLE = 4096 };
+enum { EVALUATION_SAMPLE = 4096, EVALUATION_MODELS = 2 };
 
 struct evaluation {
     int classes;
@@ -26,13 +26,14 @@ struct evaluation {
  * model's classifier, unless `scores` is NULL.
  * Errors: ERR_NOMEM, ERR_INVALID (image shape other than the model's), ERR_CANCELLED (`command`,
  * which may be NULL, is no longer 0; polled every few images). */
-int evaluate_features(const struct frozen *f, const struct dataset *data, struct gang *gang,
+int evaluate_features(struct frozen *f, const struct dataset *data, struct gang *gang,
                       const atomic_int *command, float *features, float *scores);
 
-/* Classifies every image of `test` (labels in 0..classes-1) with the model's classifier.
- * Errors as above, and ERR_INVALID for a label out of range. */
-int evaluate(struct evaluation *out, const struct frozen *f, const struct dataset *test,
-             struct gang *gang, const atomic_int *command);
+/* Classifies every image of `test` (labels in 0..classes-1) with the classifiers of `count` models of one architecture, 1 <= count <=
+ * EVALUATION_MODELS, into out (count); experts that they share are asked once for all.
+ * Errors as above, and ERR_INVALID for a label out of range; `out` is as it was then. */
+int evaluate(int count, struct evaluation *out, struct frozen *const *models,
+             const struct dataset *test, struct gang *gang, const atomic_int *command);
 void evaluation_release(struct evaluation *e);
 
 uint32_t evaluation_total(const struct evaluation *e, int class_index);

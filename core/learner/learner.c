@@ -453,20 +453,6 @@ static int refine(struct learner *l)
 
 /* ---- evaluate, publish ---- */
 
-/* Measures m, and fits its scale on the same images where they are enough: those it was trained on make it too sure of itself. */
-static int evaluate_model(struct learner *l, struct model *m, struct evaluation *out)
-{
-    struct frozen *f = NULL;
-    int err = frozen_new(&f, m);
-    if (!err)
-        err = evaluate(out, f, l->job->test, l->gang, l->job->command);
-    if (!err && learner_scales_on_test(l))
-        err = calibrate_scale(out->sampled, out->classes, out->scores, out->labels, l->job->command,
-                              &m->score_scale);
-    frozen_free(f);
-    return err ? err : learner_commanded(l);
-}
-
 static double mask_sparsity(const struct learner *l)
 {
     const struct param_table *t = &l->model->net->params;
@@ -482,11 +468,28 @@ static double mask_sparsity(const struct learner *l)
     return 1 - kept / weights;
 }
 
+/* Measures the dense model and the snapshot, and fits their scales on the same images where they are enough: those they were trained on
+ * make them too sure of themselves. */
 static int evaluate_both(struct learner *l, struct learner_result *r)
 {
+    struct model *models[2] = {l->model, l->pruned};
+    struct frozen *frozen[2] = {NULL, NULL};
+    struct evaluation made[2] = {0};
     enter_phase(l, PHASE_EVALUATE);
-    int err = evaluate_model(l, l->model, &r->dense);
-    return err ? err : evaluate_model(l, l->pruned, &r->pruned);
+    int err = frozen_new(&frozen[0], models[0]);
+    if (!err)
+        err = frozen_new(&frozen[1], models[1]);
+    if (!err)
+        err = evaluate(2, made, frozen, l->job->test, l->gang, l->job->command);
+    for (int k = 0; k < 2; k++) {
+        if (!err && learner_scales_on_test(l))
+            err = calibrate_scale(made[k].sampled, made[k].classes, made[k].scores, made[k].labels,
+                                  l->job->command, &models[k]->score_scale);
+        frozen_free(frozen[k]);
+    }
+    r->dense = made[0];
+    r->pruned = made[1];
+    return err ? err : learner_commanded(l);
 }
 
 static int save_snapshot(struct learner *l, uint64_t *bytes)

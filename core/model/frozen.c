@@ -416,12 +416,14 @@ static void gather(const struct frozen *f, struct frozen_workspace *ws, int coun
     }
 }
 
-/* The features of experts and network, of up to BLOCK images, in ws->wide. */
+/* The features of experts and network, of up to BLOCK images, in ws->wide; `known` as in frozen_classify. */
 static void gather_all(const struct frozen *f, struct frozen_workspace *ws, int count,
-                       const float *x, float *logits)
+                       const float *x, const float *known, float *logits)
 {
     int own = f->model->net->feature_count, width = model_width(f->model);
-    for (int e = 0; e < f->expert_count; e++)
+    if (known)
+        memcpy(ws->wide, known, (size_t)count * (size_t)width * sizeof *known);
+    for (int e = 0; e < f->expert_count && !known; e++)
         gather(f->experts[e], ws, count, x, width, e * own, NULL);
     gather(f, ws, count, x, width, width - own, logits);
 }
@@ -453,7 +455,7 @@ static void softmax(int n, float scale, float *z)
 }
 
 void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
-                     float *scores, float *features)
+                     const float *known, float *scores, float *features)
 {
     const struct model *m = f->model;
     const struct resnet_spec *s = &m->net->spec;
@@ -463,7 +465,8 @@ void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n,
     for (int at = 0; at < n; at += BLOCK) {
         int count = n - at < BLOCK ? n - at : BLOCK;
         float *rows = scores + (size_t)at * s->classes;
-        gather_all(f, ws, count, x + (size_t)at * image, linear ? NULL : rows);
+        gather_all(f, ws, count, x + (size_t)at * image,
+                   known ? known + (size_t)at * (size_t)width : NULL, linear ? NULL : rows);
         for (int i = 0; i < count && linear; i++)
             linear_scores(f, width, ws->wide + (size_t)i * width, rows + (size_t)i * s->classes);
         for (int c = 0; c < s->classes; c++)
@@ -483,7 +486,7 @@ void frozen_features(const struct frozen *f, struct frozen_workspace *ws, int n,
     size_t width = (size_t)model_width(f->model);
     for (int at = 0; at < n; at += BLOCK) {
         int count = n - at < BLOCK ? n - at : BLOCK;
-        gather_all(f, ws, count, x + (size_t)at * image, NULL);
+        gather_all(f, ws, count, x + (size_t)at * image, NULL, NULL);
         memcpy(features + (size_t)at * width, ws->wide, (size_t)count * width * sizeof *features);
     }
 }
@@ -491,7 +494,7 @@ void frozen_features(const struct frozen *f, struct frozen_workspace *ws, int n,
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores)
 {
-    frozen_classify(f, ws, n, x, scores, NULL);
+    frozen_classify(f, ws, n, x, NULL, scores, NULL);
 }
 
 void frozen_softmax(const struct frozen *f, int n, float *scores)

@@ -46,9 +46,10 @@ void frozen_forward(const struct frozen *f, struct frozen_workspace *ws, int n, 
 void frozen_scores(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                    float *scores);
 /* The same, and the features those come from (n, model_width), a unit vector of each expert and of the network; `features` may be
- * NULL. */
+ * NULL. `known`: what another model of the same experts (model_same_experts) made of these images, (n, model_width), whose
+ * experts' part is taken from there; NULL: they are asked. */
 void frozen_classify(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
-                     float *scores, float *features);
+                     const float *known, float *scores, float *features);
 /* Those features alone. */
 void frozen_features(const struct frozen *f, struct frozen_workspace *ws, int n, const float *x,
                      float *features);

@@ -195,6 +195,13 @@ bool model_continues(const struct model *m, const struct model *from, int more)
                   (size_t)from->step_count * sizeof *from->step_end) == 0;
 }
 
+bool model_same_experts(const struct model *a, const struct model *b)
+{
+    return see_alike(a, b) && a->expert_count == b->expert_count &&
+           (a->expert_count == 0 || memcmp(a->expert_names, b->expert_names,
+                                           (size_t)a->expert_count * sizeof *a->expert_names) == 0);
+}
+
 struct model *model_hold(struct model *m)
 {
     atomic_fetch_add_explicit(&m->references, 1, memory_order_relaxed);

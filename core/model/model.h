@@ -85,6 +85,8 @@ void model_copy_statistics(struct model *to, const struct model *from);
 /* Whether m is of the network of `from`, with its steps and `more` after them, and sees images alike (mean, std, view): what files
  * that belong together are asked. */
 bool model_continues(const struct model *m, const struct model *from, int more);
+/* Whether both see images alike, and with the same experts. */
+bool model_same_experts(const struct model *a, const struct model *b);
 struct model *model_hold(struct model *m);
 void model_release(struct model *m); /* frees at zero; NULL is fine */
 

@@ -134,7 +134,7 @@ static void classify(struct lane *l, struct predictor_task *batch)
         rows += t->count;
     }
     if (!err)
-        frozen_classify(s->frozen, l->workspace, rows, l->x, l->scores, l->features);
+        frozen_classify(s->frozen, l->workspace, rows, l->x, NULL, l->scores, l->features);
     uint64_t now = uv_hrtime();
     rows = 0;
     for (struct predictor_task *t = batch; t; t = t->next) {

@@ -18,7 +18,7 @@ static void check_sample(int per_class, int stride)
     assert_true(features && scores);
     assert_int_equal(gang_new(&g, 2, 0), 0);
     assert_int_equal(frozen_new(&f, m), 0);
-    assert_int_equal(evaluate(&e, f, &d, g, NULL), 0);
+    assert_int_equal(evaluate(1, &e, &f, &d, g, NULL), 0);
     assert_int_equal(evaluate_features(f, &d, g, NULL, features, scores), 0);
     assert_int_equal(e.sampled, (d.count + stride - 1) / stride);
     for (int i = 0; i < e.sampled; i++) {

@@ -344,7 +344,7 @@ static void test_files_are_the_models(void **state)
     make_data(&test, p->side, 0, 2, 20, 2);
     assert_int_equal(gang_new(&g, 1, 0), 0);
     assert_int_equal(frozen_new(&f, m), 0);
-    assert_int_equal(evaluate(&e, f, &test, g, NULL), 0);
+    assert_int_equal(evaluate(1, &e, &f, &test, g, NULL), 0);
     assert_memory_equal(e.confusion, r.pruned.confusion, 4 * sizeof *e.confusion);
     evaluation_release(&e);
     dataset_release(&test);

@@ -212,7 +212,7 @@ static void check_read_back(struct place *p, struct model *m, const struct evalu
     make_data(&test, p->side, 0, 6, 20, 2);
     assert_int_equal(gang_new(&g, 1, 0), 0);
     assert_int_equal(frozen_new(&f, m), 0);
-    assert_int_equal(evaluate(&got, f, &test, g, NULL), 0);
+    assert_int_equal(evaluate(1, &got, &f, &test, g, NULL), 0);
     assert_int_equal(got.sampled, want->sampled);
     assert_memory_equal(got.confusion, want->confusion, 36 * sizeof *got.confusion);
     for (int i = 0; i < got.sampled * 6; i++)
@@ -417,6 +417,51 @@ static void test_exemplars_are_means(void **state)
     check_exemplars(*state, CLASSIFIER_PROTOTYPES);
 }
 
+/* Two models in one pass are measured as by themselves, whether they have the same experts or not, whichever comes first. */
+static void test_measured_together(void **state)
+{
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    struct model *models[3];
+    struct frozen *f[3];
+    struct evaluation alone[3], together[2];
+    struct dataset test;
+    struct gang *g;
+    o.experts = 9;
+    learn_steps(p, &o, r);
+    models[0] = model_hold(r[2].model);
+    models[1] = snapshot_at(p->snapshot[2]);
+    assert_int_equal(experts_load(models[1], p->dir, conv_isa_best()), 0);
+    assert_int_equal(model_alone(&models[2], r[2].model), 0);
+    assert_true(model_same_experts(models[0], models[1]) && !model_same_experts(models[0], models[2]));
+    make_data(&test, p->side, 0, 6, 20, 2);
+    assert_int_equal(gang_new(&g, 2, 0), 0);
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(frozen_new(&f[k], models[k]), 0);
+        assert_int_equal(evaluate(1, &alone[k], &f[k], &test, g, NULL), 0);
+    }
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) {
+            struct frozen *pair[2] = {f[a], f[b]};
+            assert_int_equal(evaluate(2, together, pair, &test, g, NULL), 0);
+            size_t floats = (size_t)together[0].sampled * 6;
+            assert_memory_equal(together[0].scores, alone[a].scores, floats * sizeof(float));
+            assert_memory_equal(together[1].scores, alone[b].scores, floats * sizeof(float));
+            assert_memory_equal(together[1].confusion, alone[b].confusion, 36 * sizeof(uint32_t));
+            evaluation_release(&together[0]);
+            evaluation_release(&together[1]);
+        }
+    for (int k = 0; k < 3; k++) {
+        evaluation_release(&alone[k]);
+        frozen_free(f[k]);
+        model_release(models[k]);
+    }
+    gang_free(g);
+    dataset_release(&test);
+    release_steps(r);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -432,6 +477,7 @@ int main(void)
         TEST(test_refined),
         TEST(test_exemplars_correct_means),
         TEST(test_exemplars_are_means),
+        TEST(test_measured_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
