@@ -265,6 +265,14 @@ static void settle_precision(enum conv_precision *precision)
         *precision = conv_precision_fastest();
 }
 
+/* Experts hold what old classes looked like, and kept images say where those are now: beside both, distillation costs the new classes more
+ * than it saves the old ones (tests/bench/README.md). */
+static enum learner_method default_method(const struct learner_options *o)
+{
+    bool alone = o->experts == 0 || o->classifier == CLASSIFIER_HEAD;
+    return o->exemplars_total > 0 && !alone ? METHOD_FINETUNE : o->method;
+}
+
 int job_options_parse(struct job_options *o, const json_t *json, struct refusal *why)
 {
     struct job_options parsed = *o;
@@ -276,6 +284,8 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
         err = check_input(&parsed, why);
     if (err)
         return err;
+    if (json && !json_object_get(json, "method"))
+        parsed.learner.method = default_method(&parsed.learner);
     settle_precision(&parsed.learner.precision);
     settle_precision(&parsed.learner.teachers_precision);
     if (learner_options_check(&parsed.learner, &bad))

@@ -33,6 +33,7 @@ CONTROLS = {
 STORES = {"": {}, ", whole": WHOLE, ", shared": {"store": "shared"}}
 # Those that keep images of old classes, as the surveys do.
 REPLAY = {
+    "finetune+2000 exemplars, experts": {**DEFAULT, **EXEMPLARS, "method": "finetune"},  # the daemon's, where exemplars are kept
     "m2kd+2000 exemplars": {**DEFAULT, **EXEMPLARS},
     "icarl, 2000 exemplars": {**LWF_MC, **PROTOTYPES, **EXEMPLARS},
 }
