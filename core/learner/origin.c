@@ -119,13 +119,16 @@ static int correct(struct learner *l, const float *old, const float *own, const 
                               l->job->command, l->old_classes, m->prototypes);
 }
 
-/* What one kept image counts for in the map, that old classes count in it as much as new ones: one of a new class is 1. */
+/* What one kept image counts for in the map, that an old class counts in it as much as a new one: an image of that is 1. */
 static double kept_weight(const struct learner *l)
 {
-    int fresh = l->job->train->count - l->job->exemplars, brought = l->job->classes - l->old_classes;
+    int fresh = l->job->train->count - l->job->exemplars, of_new = 0;
     if (l->job->exemplars == 0)
         return 1;
-    return ((double)fresh / brought) / ((double)l->job->exemplars / l->old_classes);
+    for (int i = 0; i < fresh; i++)
+        of_new += l->job->train->labels[i] >= l->old_classes;
+    return ((double)of_new / (l->job->classes - l->old_classes)) /
+           ((double)l->job->exemplars / l->old_classes);
 }
 
 /* Old prototypes and their covariance carried from the origin's feature space into m's, on the

@@ -341,8 +341,9 @@ static void test_refined(void **state)
     release_steps(r);
 }
 
-/* What the means of classes 0 and 1 should be in m's network, which learned on `all`, the last `kept` images of which were exemplars:
- * carried over from its only expert, and corrected by them; for the nearest mean, the exemplars' own. */
+/* What the means of classes 0 and 1 should be in m's network, which learned on PER_CLASS images of each of two new classes and then the others
+ * of `all`, the last `kept` of which were exemplars: carried over from its only expert, and corrected by them; for the nearest mean, the
+ * exemplars' own. */
 static void old_means(const struct model *m, struct model *expert, const struct dataset *all, int kept,
                       float want[2 * WIDTH])
 {
@@ -353,7 +354,7 @@ static void old_means(const struct model *m, struct model *expert, const struct 
         prototypes_mean(kept, WIDTH, own + fresh * WIDTH, all->labels + fresh, 0, 2, want);
     } else {
         assert_int_equal(prototypes_fit_map(all->count, WIDTH, WIDTH, old, own, kept,
-                                            (double)fresh / kept, 0.1, NULL, map), 0); /* two classes each */
+                                            2.0 * PER_CLASS / kept, 0.1, NULL, map), 0); /* two classes each */
         prototypes_carry(2, WIDTH, WIDTH, 0, map, expert->prototypes, want);
         assert_int_equal(prototypes_correct(kept, WIDTH, WIDTH, 0, old + fresh * WIDTH,
                                             own + fresh * WIDTH, all->labels + fresh, map, 10, NULL,
@@ -365,25 +366,34 @@ static void old_means(const struct model *m, struct model *expert, const struct 
     free(old);
 }
 
-/* What kept images of old classes say of their means in the new network; what the experts saw, of all images, stands. */
-static void check_exemplars(struct place *p, enum classifier classifier)
+static void append(struct dataset *all, int *count, const struct dataset *part)
+{
+    size_t bytes = (size_t)part->height * (size_t)part->width * (size_t)part->channels;
+    memcpy(all->pixels + bytes * (size_t)*count, part->pixels, bytes * (size_t)part->count);
+    memcpy(all->labels + *count, part->labels, (size_t)part->count * sizeof *all->labels);
+    *count += part->count;
+}
+
+/* What kept images of old classes say of their means in the new network; what the experts saw, of all images, stands. That of class 0 takes in
+ * `more` new images besides, which is test_learner_known.c's. */
+static void check_exemplars(struct place *p, enum classifier classifier, int more)
 {
     struct learner_options o = options();
     struct learner_result first, second;
-    struct dataset fresh, kept, all, test;
+    struct dataset fresh, known, kept, all, test;
     float want[2 * WIDTH];
+    int count = 0;
     o.experts = 9;
     o.classifier = classifier;
     assert_int_equal(run(p, &o, 0, NULL, &first), 0);
     make_data(&fresh, p->side, 2, 4, PER_CLASS, 1);
+    make_data(&known, p->side, 0, 1, more, 6);
     make_data(&kept, p->side, 0, 2, 4, 5);
     make_data(&test, p->side, 0, 4, 20, 2);
-    size_t bytes = (size_t)p->side * (size_t)p->side * CHANNELS;
-    assert_int_equal(dataset_init(&all, fresh.count + kept.count, p->side, p->side, CHANNELS), 0);
-    memcpy(all.pixels, fresh.pixels, bytes * (size_t)fresh.count);
-    memcpy(all.pixels + bytes * (size_t)fresh.count, kept.pixels, bytes * (size_t)kept.count);
-    memcpy(all.labels, fresh.labels, (size_t)fresh.count * sizeof *all.labels);
-    memcpy(all.labels + fresh.count, kept.labels, (size_t)kept.count * sizeof *all.labels);
+    assert_int_equal(dataset_init(&all, fresh.count + more + kept.count, p->side, p->side, CHANNELS), 0);
+    append(&all, &count, &fresh);
+    append(&all, &count, &known);
+    append(&all, &count, &kept);
     struct learner_job job = job_at(p, &o, 1, first.model);
     job.train = &all;
     job.exemplars = kept.count;
@@ -392,7 +402,7 @@ static void check_exemplars(struct place *p, enum classifier classifier)
     assert_int_equal(run_job(&job, &second), 0);
     struct model *expert = snapshot_at(p->snapshot[0]);
     old_means(second.model, expert, &all, kept.count, want);
-    for (size_t c = 0; c < 2; c++) {
+    for (size_t c = more > 0; c < 2; c++) {
         const float *mean = second.model->prototypes + c * 2 * WIDTH;
         assert_memory_equal(mean, expert->prototypes + c * WIDTH, WIDTH * sizeof(float));
         for (size_t f = 0; f < WIDTH; f++)
@@ -400,6 +410,7 @@ static void check_exemplars(struct place *p, enum classifier classifier)
     }
     model_release(expert);
     dataset_release(&fresh);
+    dataset_release(&known);
     dataset_release(&kept);
     dataset_release(&all);
     dataset_release(&test);
@@ -409,12 +420,13 @@ static void check_exemplars(struct place *p, enum classifier classifier)
 
 static void test_exemplars_correct_means(void **state)
 {
-    check_exemplars(*state, CLASSIFIER_DISCRIMINANT);
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 0);
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 12);
 }
 
 static void test_exemplars_are_means(void **state)
 {
-    check_exemplars(*state, CLASSIFIER_PROTOTYPES);
+    check_exemplars(*state, CLASSIFIER_PROTOTYPES, 0);
 }
 
 /* Two models in one pass are measured as by themselves, whether they have the same experts or not, whichever comes first. */
