@@ -11,7 +11,7 @@ enum { CHUNK = 16 }; /* images classified at a time by one member */
 
 /* One pass of the gang over a data set: for the features and scores of a model, or for the verdicts of some. */
 struct evaluation_run {
-    struct frozen *const *models; /* (count), of one architecture */
+    struct frozen *const *models; /* (count), of one network */
     int count;
     const struct dataset *data;
     struct gang *gang;

@@ -29,7 +29,7 @@ struct evaluation {
 int evaluate_features(struct frozen *f, const struct dataset *data, struct gang *gang,
                       const atomic_int *command, float *features, float *scores);
 
-/* Classifies every image of `test` (labels in 0..classes-1) with the classifiers of `count` models of one architecture, 1 <= count <=
+/* Classifies every image of `test` (labels in 0..classes-1) with the classifiers of `count` models of one network (model_continues), 1 <= count <=
  * EVALUATION_MODELS, into out (count); experts that they share are asked once for all.
  * Errors as above, and ERR_INVALID for a label out of range; `out` is as it was then. */
 int evaluate(int count, struct evaluation *out, struct frozen *const *models,
