@@ -7,7 +7,7 @@ import { bytes, count } from "./format.js";
 const KINDS = [
     ["test_images", "test image", "test images", "They never train. The accuracy of old classes is measured on them."],
     ["training_images", "training image", "training images", "Not learned yet; deleted once a model that learned them serves."],
-    ["snapshots", "snapshot", "snapshots", "Pruned copies of the versions, the teachers of later steps."],
+    ["snapshots", "snapshot", "snapshots", "Pruned copies of the versions, experts and teachers of later steps."],
     ["models", "model", "models", "Whole models, to serve and to roll back to."],
     ["prototypes", "prototype", "prototypes", "The mean feature vector of each class, inside the model."],
 ];

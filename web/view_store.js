@@ -66,7 +66,7 @@ function headline(snapshots) {
     const small = sum(snapshots, (s) => s.bytes), dense = sum(snapshots, (s) => s.dense_bytes);
     const lost = snapshots.map((s) => s.accuracy_lost).filter((l) => l !== null);
     return figures([
-        ["Snapshots", bytes(small), `${plural(snapshots.length, "snapshot")}, the teachers of later steps`],
+        ["Snapshots", bytes(small), `${plural(snapshots.length, "snapshot")}, experts and teachers of later steps`],
         ["If dense", bytes(dense), "The same models with every weight as a 32-bit number"],
         ["Share of dense", dense ? percent(small / dense) : "–", "Bytes kept of bytes dense"],
         ["Accuracy by pruning, mean", lost.length ? `${signed(-sum(lost, (l) => l) / lost.length)} points` : "–",

@@ -30,7 +30,8 @@ int evaluate_features(struct frozen *f, const struct dataset *data, struct gang 
                       const atomic_int *command, float *features, float *scores);
 
 /* Classifies every image of `test` (labels in 0..classes-1) with the classifiers of `count` models of one network (model_continues), 1 <= count <=
- * EVALUATION_MODELS, into out (count); experts that they share are asked once for all.
+ * EVALUATION_MODELS, into out (count); experts that others share with the first are asked once for all
+ * (frozen_new_alone will do for those).
  * Errors as above, and ERR_INVALID for a label out of range; `out` is as it was then. */
 int evaluate(int count, struct evaluation *out, struct frozen *const *models,
              const struct dataset *test, struct gang *gang, const atomic_int *command);

@@ -90,8 +90,8 @@ static bool job_valid(const struct learner_job *job)
 {
     const struct learner_options *o = job->options;
     int old = job->base ? job->base->net->spec.classes : 0, brought = job->classes - old;
-    if (job->exemplars < 0 || job->exemplars >= job->train->count || brought < 0 ||
-        job->classes < 1 || job->classes > RESNET_MAX_CLASSES || !shapes_valid(job) ||
+    if (o->method == METHOD_AUTO || job->exemplars < 0 || job->exemplars >= job->train->count ||
+        brought < 0 || job->classes < 1 || job->classes > RESNET_MAX_CLASSES || !shapes_valid(job) ||
         !labels_valid(job, old) || !dataset_labels_below(job->test, job->classes))
         return false;
     if (brought == 0)
@@ -478,7 +478,7 @@ static int evaluate_both(struct learner *l, struct learner_result *r)
     enter_phase(l, PHASE_EVALUATE);
     int err = frozen_new(&frozen[0], models[0]);
     if (!err)
-        err = frozen_new(&frozen[1], models[1]);
+        err = (model_same_experts(models[0], models[1]) ? frozen_new_alone : frozen_new)(&frozen[1], models[1]);
     if (!err)
         err = evaluate(2, made, frozen, l->job->test, l->gang, l->job->command);
     for (int k = 0; k < 2; k++) {

@@ -11,8 +11,8 @@
  *   evaluate  confusion matrices of the dense model and of the snapshot; the scale of their scores, where there are test images
  *   publish   write the model and snapshot files
  *
- * Images of known classes may be among those of new ones. They are trained on without a label: the teachers speak of them as
- * of any image, and to new outputs they are something else; with exemplars softmax classification takes their labels. Their
+ * Images of known classes may be among those of new ones. They are trained on without a label: teachers, if there are any, speak of them
+ * as of any image, and to new outputs they are something else; with exemplars softmax classification takes their labels. Their
  * classes' means and what they bring to the covariance are those of all images, old and new by their number.
  * Where no class is new, the job refines its base, with none of distil, train and prune:
  *
@@ -45,8 +45,9 @@
 
 enum learner_method {
     METHOD_M2KD,
-    METHOD_FINETUNE, /* control: no teachers */
+    METHOD_FINETUNE, /* no teachers: a control, and what is best where images of all old classes are replayed beside experts */
     METHOD_FROZEN,   /* control: the network of the first step stays as it is; later steps only add prototypes */
+    METHOD_AUTO,     /* one of the first two, to be settled before learner_run (learner_settle_method) */
 };
 enum learner_loss { LOSS_SIGMOID, LOSS_SOFTMAX };
 /* Test images from which on the scale of the scores is fitted on them. */
@@ -109,6 +110,14 @@ struct learner_options {
 void learner_options_default(struct learner_options *o);
 /* 0, or ERR_INVALID with the name of the first option out of range in *bad_option (static storage). */
 int learner_options_check(const struct learner_options *o, const char **bad_option);
+/* Whether one of the last `exemplars` images is of the class. */
+bool learner_has_exemplar(const struct dataset *train, int exemplars, int class);
+/* Settles METHOD_AUTO for a job of these images, the last `exemplars` of them kept ones, on `base` (NULL: the first step): METHOD_FINETUNE
+ * where the classifier sees experts and each class of the base that is not retired has exemplars, else METHOD_M2KD. Experts hold what old
+ * classes looked like, and kept images say where those are now; beside both, distillation costs the new classes more than it saves the
+ * old ones (tests/bench/README.md). */
+void learner_settle_method(struct learner_options *o, const struct dataset *train, int exemplars,
+                           const struct model *base);
 /* Whether a first step with these looks at mirror images: not where training never shows any. */
 static inline bool learner_mirrors(const struct learner_options *o)
 {

@@ -48,7 +48,7 @@ struct range {
 int learner_options_check(const struct learner_options *o, const char **bad_option)
 {
     const struct range ranges[] = {
-        {"method", o->method, METHOD_M2KD, METHOD_FROZEN},
+        {"method", o->method, METHOD_M2KD, METHOD_AUTO},
         {"loss", o->loss, LOSS_SIGMOID, LOSS_SOFTMAX},
         {"teachers", o->teachers, TEACHERS_ALL, TEACHERS_LAST},
         {"teachers_per_image", o->teachers_per_image, 0, MODEL_MAX_STEPS},
@@ -93,4 +93,23 @@ int learner_options_check(const struct learner_options *o, const char **bad_opti
             return ERR_INVALID;
         }
     return 0;
+}
+
+bool learner_has_exemplar(const struct dataset *train, int exemplars, int class)
+{
+    for (int i = train->count - exemplars; i < train->count; i++)
+        if (train->labels[i] == class)
+            return true;
+    return false;
+}
+
+void learner_settle_method(struct learner_options *o, const struct dataset *train, int exemplars,
+                           const struct model *base)
+{
+    bool replays = base && o->experts > 0 && o->classifier != CLASSIFIER_HEAD;
+    if (o->method != METHOD_AUTO)
+        return;
+    for (int c = 0; replays && c < base->net->spec.classes; c++)
+        replays = base->retired[c] || learner_has_exemplar(train, exemplars, c);
+    o->method = replays ? METHOD_FINETUNE : METHOD_M2KD;
 }

@@ -14,7 +14,8 @@
 
 /* Strength with which carried prototypes stay put, in images (prototypes_fit_map). */
 #define PROTOTYPE_RIDGE 0.1
-/* What of the map's residual is taken for the spread of old classes, whose images it has not seen (prototypes_carry_covariance). */
+/* What of the map's residual on all images is taken for the spread of old classes, few or none of whose images are among them
+ * (prototypes_carry_covariance). */
 #define RESIDUAL_SHARE 0.5
 /* Kept images of a class that move its carried mean half as far as they say (prototypes_correct). */
 #define CORRECTION_PRIOR 10
@@ -106,8 +107,8 @@ static int give_experts(struct learner *l, struct model *m)
 }
 
 /* What the kept images, which are the last ones, say of carried means. The nearest mean of the exemplars, iCaRL's rule, is classify.c's. */
-static int correct(struct learner *l, const float *old, const float *own, const float *map,
-                   struct model *m)
+static int correct_means(struct learner *l, const float *old, const float *own, const float *map,
+                         struct model *m)
 {
     size_t fresh = (size_t)(l->job->train->count - l->job->exemplars);
     int from = model_width(l->origin), to = m->net->feature_count;
@@ -119,16 +120,19 @@ static int correct(struct learner *l, const float *old, const float *own, const 
                               l->job->command, l->old_classes, m->prototypes);
 }
 
-/* What one kept image counts for in the map, that an old class counts in it as much as a new one: an image of that is 1. */
+/* What one kept image counts for in the map, that an old class which has any counts in it as much as a new one, of which an image is 1. */
 static double kept_weight(const struct learner *l)
 {
-    int fresh = l->job->train->count - l->job->exemplars, of_new = 0;
+    const struct dataset *d = l->job->train;
+    int fresh = d->count - l->job->exemplars, of_new = 0, kept_classes = 0;
     if (l->job->exemplars == 0)
         return 1;
     for (int i = 0; i < fresh; i++)
-        of_new += l->job->train->labels[i] >= l->old_classes;
-    return ((double)of_new / (l->job->classes - l->old_classes)) /
-           ((double)l->job->exemplars / l->old_classes);
+        of_new += d->labels[i] >= l->old_classes;
+    for (int c = 0; c < l->old_classes; c++)
+        kept_classes += learner_has_exemplar(d, l->job->exemplars, c);
+    double a_new_class = (double)of_new / (l->job->classes - l->old_classes);
+    return a_new_class * kept_classes / l->job->exemplars;
 }
 
 /* Old prototypes and their covariance carried from the origin's feature space into m's, on the
@@ -148,7 +152,7 @@ static int carry_over(struct learner *l, const float *old, const float *own, str
         prototypes_carry(l->old_classes, from, to, keep, map, l->origin->prototypes,
                          m->prototypes);
         memcpy(m->images, l->origin->images, (size_t)l->old_classes * sizeof *m->images);
-        err = correct(l, old, own, map, m);
+        err = correct_means(l, old, own, map, m);
     }
     free(map);
     return err;

@@ -33,8 +33,8 @@ void prototypes_mean(int n, int feature_count, const float *features, const int 
 
 /* Fits the map M (from, to) that carries the old feature space, of `from` floats, to the new one, of `to` <= from, on current data:
  *   min over M of sum_i w_i |new_i - old_i M|^2 + ridge * |M - P|^2   (Frobenius norms),
- * where w_i is `weight` >= 0 for the last `last` rows and 1 for the others, and P takes the last `to` old features as they are (the identity, if there are no others); closed form
- * M = (O'WO + ridge I)^-1 (O'WN + ridge P), solved in double by Cholesky (LAPACK dposv). The penalty is as strong as `ridge` images in
+ * where w_i is `weight` >= 0 for the last `last` rows and 1 for the others, and P takes the last `to` old features as they are (the
+ * identity, if there are no others); closed form M = (O'WO + ridge I)^-1 (O'WN + ridge P), solved in double by Cholesky (LAPACK dposv). The penalty is as strong as `ridge` images in
  * each direction: where the current data say little, prototypes stay put; without any data (n = 0) M is P.
  * Errors: ERR_NUMERIC (ridge not positive and too little data, or features that are not finite),
  * ERR_NOMEM, ERR_CANCELLED. */
@@ -47,8 +47,8 @@ int prototypes_fit_map(int n, int from, int to, const float *old_features,
 void prototypes_carry(int n, int from, int to, int keep, const float *map, const float *rows,
                       float *out);
 
-/* Moves means (classes, keep + to) that prototypes_carry made of classes, some images of which there still are: n rows, `old` (from), `new` (to).
- * Their mean residual new_i - old_i M is how far the map is off for a class, but of few rows, so the last `to` features of its mean
+/* Moves means (classes, keep + to) that prototypes_carry made of classes, some images of which there still are: n rows, `old_features` (n,
+ * from) and `new_features` (n, to). Their mean residual new_i - old_i M is how far the map is off for a class, but of few rows, so the last `to` features of its mean
  * go a share count / (count + prior) of that way, 0 <= prior. That is nearer than the mean of those few rows, as they differ less in what the
  * map leaves over than from one another. A class without rows, and labels outside 0..classes-1, change nothing.
  * Errors: ERR_NOMEM, ERR_CANCELLED. */

@@ -120,13 +120,14 @@ static int freeze_experts(struct frozen *f)
     return 0;
 }
 
-int frozen_new(struct frozen **out, struct model *m)
+static int freeze(struct frozen **out, struct model *m, bool experts)
 {
     struct frozen *f;
     int err = freeze_network(&f, m);
     if (err)
         return err;
-    err = freeze_experts(f);
+    if (experts)
+        err = freeze_experts(f);
     if (!err)
         err = freeze_classifier(f);
     if (err)
@@ -134,6 +135,16 @@ int frozen_new(struct frozen **out, struct model *m)
     else
         *out = f;
     return err;
+}
+
+int frozen_new(struct frozen **out, struct model *m)
+{
+    return freeze(out, m, true);
+}
+
+int frozen_new_alone(struct frozen **out, struct model *m)
+{
+    return freeze(out, m, false);
 }
 
 void frozen_free(struct frozen *f)

@@ -28,6 +28,8 @@ struct frozen_output {
 /* New, owned by the caller; holds a reference on `m`. While m's experts are not loaded it has no scores: frozen_forward is all it
  * is good for. Errors: ERR_NOMEM, ERR_NUMERIC (model_classifier_rows). */
 int frozen_new(struct frozen **out, struct model *m);
+/* The same, which asks no experts of its own: frozen_classify with `known` is what it is good for, as frozen_forward is. */
+int frozen_new_alone(struct frozen **out, struct model *m);
 void frozen_free(struct frozen *f);
 const struct model *frozen_model(const struct frozen *f); /* borrowed */
 

@@ -32,7 +32,7 @@ struct option {
     enum option_type type;
     size_t offset; /* into struct job_options */
     double min, max;
-    const char *choices[3]; /* by value of the enum */
+    const char *choices[4]; /* by value of the enum */
 };
 
 #define FIELD(member) offsetof(struct job_options, member)
@@ -41,7 +41,8 @@ struct option {
 enum { PRECISION_FASTEST = CONV_PRECISION_COUNT };
 
 static const struct option options[] = {
-    {"method", OPTION_CHOICE, FIELD(learner.method), 0, 2, {"m2kd", "finetune", "frozen"}},
+    {"method", OPTION_CHOICE, FIELD(learner.method), 0, 3,
+     {"m2kd", "finetune", "frozen", "auto"}},
     {"loss", OPTION_CHOICE, FIELD(learner.loss), 0, 1, {"sigmoid", "softmax"}},
     {"teachers", OPTION_CHOICE, FIELD(learner.teachers), 0, 1, {"all", "last"}},
     {"teachers_per_image", OPTION_INT, FIELD(learner.teachers_per_image), 0, MODEL_MAX_STEPS,
@@ -103,6 +104,7 @@ void job_options_default(struct job_options *o)
 {
     *o = (struct job_options){0};
     learner_options_default(&o->learner);
+    o->learner.method = METHOD_AUTO;
     o->gate = GATE_DEFAULT;
 }
 
@@ -116,18 +118,24 @@ static const struct option *option_find(const char *name)
     return NULL;
 }
 
+static int bad_choice(const struct option *p, struct refusal *why)
+{
+    char list[128] = "";
+    for (int i = 0; i <= (int)p->max; i++) {
+        size_t at = strlen(list);
+        const char *before = i == 0 ? "" : i < (int)p->max ? ", " : " or ";
+        snprintf(list + at, sizeof list - at, "%s\"%s\"", before, p->choices[i]);
+    }
+    return refuse(why, 422, "bad_option", "Option '%s' must be %s.", p->name, list);
+}
+
 static int bad_option(const struct option *p, struct refusal *why)
 {
     switch (p->type) {
     case OPTION_BOOL:
         return refuse(why, 422, "bad_option", "Option '%s' must be true or false.", p->name);
     case OPTION_CHOICE:
-        return p->max > 1 ? refuse(why, 422, "bad_option",
-                                   "Option '%s' must be \"%s\", \"%s\" or \"%s\".", p->name,
-                                   p->choices[0], p->choices[1], p->choices[2])
-                          : refuse(why, 422, "bad_option",
-                                   "Option '%s' must be \"%s\" or \"%s\".", p->name,
-                                   p->choices[0], p->choices[1]);
+        return bad_choice(p, why);
     case OPTION_DEPTH:
         return refuse(why, 422, "bad_option",
                       "Option '%s' must be 18 (ResNet-18) or 6n+2 (8, 14, 20, 32, ...) from %.0f to "
@@ -265,14 +273,6 @@ static void settle_precision(enum conv_precision *precision)
         *precision = conv_precision_fastest();
 }
 
-/* Experts hold what old classes looked like, and kept images say where those are now: beside both, distillation costs the new classes more
- * than it saves the old ones (tests/bench/README.md). */
-static enum learner_method default_method(const struct learner_options *o)
-{
-    bool alone = o->experts == 0 || o->classifier == CLASSIFIER_HEAD;
-    return o->exemplars_total > 0 && !alone ? METHOD_FINETUNE : o->method;
-}
-
 int job_options_parse(struct job_options *o, const json_t *json, struct refusal *why)
 {
     struct job_options parsed = *o;
@@ -284,8 +284,6 @@ int job_options_parse(struct job_options *o, const json_t *json, struct refusal 
         err = check_input(&parsed, why);
     if (err)
         return err;
-    if (json && !json_object_get(json, "method"))
-        parsed.learner.method = default_method(&parsed.learner);
     settle_precision(&parsed.learner.precision);
     settle_precision(&parsed.learner.teachers_precision);
     if (learner_options_check(&parsed.learner, &bad))

@@ -35,7 +35,7 @@ void job_options_default(struct job_options *o);
 
 /* Applies the members of `json` (an object, or NULL) to *o, which holds the defaults. ERR_INVALID
  * fills *why: 422 unknown_option or bad_option, naming the option and its range. *o is unchanged
- * then. Where `json` names no method, it is finetune if exemplars are kept beside experts, else as in *o. */
+ * then. */
 int job_options_parse(struct job_options *o, const json_t *json, struct refusal *why);
 
 /* The object that job_options_parse takes, with every option; new reference, NULL without memory.

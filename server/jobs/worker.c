@@ -245,7 +245,6 @@ static int prepare(struct worker *w)
     data_path_number(w->model_path, PATH_BYTES, dir, "models", w->plan.version);
     data_path_number(w->snapshot_path, PATH_BYTES, dir, "snapshots", w->plan.version);
     data_path_number(w->exemplars_path, PATH_BYTES, dir, "exemplars", w->plan.version);
-
     err = check_disk(w);
     if (!err && w->plan.base)
         err = load_base(w);
@@ -253,6 +252,8 @@ static int prepare(struct worker *w)
         err = data_choose_input(&source, &w->options, &w->why);
     if (!err)
         err = data_train(&source, &w->options, &w->train, &w->why);
+    if (!err)
+        learner_settle_method(&w->options.learner, &w->train.images, w->train.exemplars, w->base);
     if (!err)
         err = data_test(&source, &w->options, &w->test);
     if (!err)

@@ -32,6 +32,7 @@ def test_kept_replayed_and_deleted(api):
     assert api.get(PATH).json() == NOTHING
     first = learn(api, "one", ["red", "green"], 13)
     assert first["options"]["exemplars"] == {"total": 13, "select": "herding"}
+    assert first["options"]["method"] == "m2kd"  # no old class yet
     assert kept(api) == {"red": 6, "green": 6}
     assert files(api) == ["1"]
     before = (api.daemon.data_dir / "exemplars" / "1").read_bytes()
@@ -41,6 +42,7 @@ def test_kept_replayed_and_deleted(api):
 
     second = learn(api, "two", ["blue"], 13, loss="softmax")  # one class, which needs them
     assert second["train_images"] == 40  # new images, not what is replayed
+    assert second["options"]["method"] == "finetune"
     assert kept(api) == {"red": 4, "green": 4, "blue": 4}
     assert files(api) == ["2"]  # those of the version before are gone
 
@@ -52,10 +54,25 @@ def test_kept_replayed_and_deleted(api):
     assert api.get(PATH).json() == NOTHING and files(api) == []
     assert api.request("DELETE", PATH).json() == NOTHING
 
-    learn(api, "three", ["yellow"], 8)  # nothing left to replay; it keeps its own
+    third = learn(api, "three", ["yellow"], 8)  # nothing left to replay; it keeps its own
+    assert third["options"]["method"] == "m2kd"
     assert kept(api) == {"yellow": 2}
     learn(api, "four", ["grey"], 0)
     assert api.get(PATH).json() == NOTHING and files(api) == []
+
+
+def test_method_is_settled_when_a_job_begins(api):
+    """Teachers beside exemplars only where somebody asks for them, or there is an old class without any."""
+    api.upload("one", images.tar(["red", "green"], range(40)))
+    api.upload("two", images.tar(["blue"], range(40)))
+    waiting = [api.train(name, **TINY, exemplars={"total": 12}) for name in ("one", "two")]
+    assert waiting[1]["options"]["method"] == "auto"
+    done = [api.wait(job["id"]) for job in waiting]
+    assert [(job["state"], job["options"]["method"]) for job in done] == [("succeeded", "m2kd"), ("succeeded", "finetune")]
+    taught = learn(api, "three", ["yellow"], 12, method="m2kd")
+    assert taught["options"]["method"] == "m2kd"
+    assert api.get(f"/api/v1/jobs/{taught['id']}/metrics").json()["epochs"][0]["loss_mmd"] > 0
+    assert learn(api, "four", ["grey"], 12, experts=0)["options"]["method"] == "m2kd"
 
 
 def test_damage_is_refused_and_can_be_cleared(api):

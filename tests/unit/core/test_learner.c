@@ -232,6 +232,51 @@ static void test_exemplars_are_kept_and_replayed(void **state)
     }
 }
 
+/* Without teachers where experts hold what is old and every class that is not retired is replayed; else with them; and what was asked for. */
+static void test_method_is_settled(void **state)
+{
+    struct place *p = *state;
+    const struct resnet_spec spec = {
+        .arch = RESNET_CIFAR, .blocks = 1, .channels = CHANNELS, .height = 8, .width = 8, .classes = 2};
+    const int end = 2;
+    struct model *base = make_model(&spec, &end, 1);
+    struct dataset d; /* of classes 0 and 1, alternately */
+    struct learner_options o = options();
+    make_data(&d, p->side, 0, 2, 10, 1);
+    static const struct {
+        enum learner_method asked;
+        enum classifier classifier;
+        int experts, exemplars;
+        bool first, retired;
+        enum learner_method want;
+    } cases[] = {
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 9, 4, false, false, METHOD_FINETUNE},
+        {METHOD_AUTO, CLASSIFIER_PROTOTYPES, 1, 2, false, false, METHOD_FINETUNE},
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 9, 1, false, false, METHOD_M2KD}, /* of class 1 alone */
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 9, 1, false, true, METHOD_FINETUNE}, /* the other is retired */
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 9, 0, false, false, METHOD_M2KD},
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 0, 4, false, false, METHOD_M2KD},
+        {METHOD_AUTO, CLASSIFIER_HEAD, 9, 4, false, false, METHOD_M2KD},
+        {METHOD_AUTO, CLASSIFIER_DISCRIMINANT, 9, 0, true, false, METHOD_M2KD},
+        {METHOD_M2KD, CLASSIFIER_DISCRIMINANT, 9, 4, false, false, METHOD_M2KD},
+        {METHOD_FROZEN, CLASSIFIER_DISCRIMINANT, 9, 4, false, false, METHOD_FROZEN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        o.method = cases[i].asked;
+        o.classifier = cases[i].classifier;
+        o.experts = cases[i].experts;
+        base->retired[0] = cases[i].retired;
+        learner_settle_method(&o, &d, cases[i].exemplars, cases[i].first ? NULL : base);
+        assert_int_equal(o.method, cases[i].want);
+    }
+    struct learner_result r;
+    o = options();
+    o.method = METHOD_AUTO;
+    assert_int_equal(run(p, &o, 0, NULL, &r), ERR_INVALID); /* unsettled */
+    dataset_release(&d);
+    model_release(base);
+}
+
 static double row_norms(const struct model *m, int first, int end)
 {
     const struct param_entry *e = &m->net->params.entries[m->net->head_weight[0]];
@@ -575,6 +620,7 @@ int main(void)
         TEST(test_outgrown_reserve),
         TEST(test_frozen_only_adds_prototypes),
         TEST(test_exemplars_are_kept_and_replayed),
+        TEST(test_method_is_settled),
         TEST(test_weight_alignment),
         TEST(test_new_outputs_begin_at_the_prior),
         TEST(test_distillation_remembers),

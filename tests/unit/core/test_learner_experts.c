@@ -342,10 +342,10 @@ static void test_refined(void **state)
 }
 
 /* What the means of classes 0 and 1 should be in m's network, which learned on PER_CLASS images of each of two new classes and then the others
- * of `all`, the last `kept` of which were exemplars: carried over from its only expert, and corrected by them; for the nearest mean, the
+ * of `all`, the last `kept` of which were exemplars of the first `of_classes` classes: carried over from its only expert, and corrected by them; for the nearest mean, the
  * exemplars' own. */
 static void old_means(const struct model *m, struct model *expert, const struct dataset *all, int kept,
-                      float want[2 * WIDTH])
+                      int of_classes, float want[2 * WIDTH])
 {
     struct model *network = bare(m), *origin = bare(expert);
     float *own = features_by(network, all), *old = features_by(origin, all), map[WIDTH * WIDTH];
@@ -354,7 +354,7 @@ static void old_means(const struct model *m, struct model *expert, const struct 
         prototypes_mean(kept, WIDTH, own + fresh * WIDTH, all->labels + fresh, 0, 2, want);
     } else {
         assert_int_equal(prototypes_fit_map(all->count, WIDTH, WIDTH, old, own, kept,
-                                            2.0 * PER_CLASS / kept, 0.1, NULL, map), 0); /* two classes each */
+                                            (double)PER_CLASS * of_classes / kept, 0.1, NULL, map), 0);
         prototypes_carry(2, WIDTH, WIDTH, 0, map, expert->prototypes, want);
         assert_int_equal(prototypes_correct(kept, WIDTH, WIDTH, 0, old + fresh * WIDTH,
                                             own + fresh * WIDTH, all->labels + fresh, map, 10, NULL,
@@ -376,7 +376,7 @@ static void append(struct dataset *all, int *count, const struct dataset *part)
 
 /* What kept images of old classes say of their means in the new network; what the experts saw, of all images, stands. That of class 0 takes in
  * `more` new images besides, which is test_learner_known.c's. */
-static void check_exemplars(struct place *p, enum classifier classifier, int more)
+static void check_exemplars(struct place *p, enum classifier classifier, int of_classes, int more)
 {
     struct learner_options o = options();
     struct learner_result first, second;
@@ -388,7 +388,7 @@ static void check_exemplars(struct place *p, enum classifier classifier, int mor
     assert_int_equal(run(p, &o, 0, NULL, &first), 0);
     make_data(&fresh, p->side, 2, 4, PER_CLASS, 1);
     make_data(&known, p->side, 0, 1, more, 6);
-    make_data(&kept, p->side, 0, 2, 4, 5);
+    make_data(&kept, p->side, 0, of_classes, 4, 5);
     make_data(&test, p->side, 0, 4, 20, 2);
     assert_int_equal(dataset_init(&all, fresh.count + more + kept.count, p->side, p->side, CHANNELS), 0);
     append(&all, &count, &fresh);
@@ -401,7 +401,7 @@ static void check_exemplars(struct place *p, enum classifier classifier, int mor
     job.classes = 4;
     assert_int_equal(run_job(&job, &second), 0);
     struct model *expert = snapshot_at(p->snapshot[0]);
-    old_means(second.model, expert, &all, kept.count, want);
+    old_means(second.model, expert, &all, kept.count, of_classes, want);
     for (size_t c = more > 0; c < 2; c++) {
         const float *mean = second.model->prototypes + c * 2 * WIDTH;
         assert_memory_equal(mean, expert->prototypes + c * WIDTH, WIDTH * sizeof(float));
@@ -420,13 +420,14 @@ static void check_exemplars(struct place *p, enum classifier classifier, int mor
 
 static void test_exemplars_correct_means(void **state)
 {
-    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 0);
-    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 12);
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 2, 0);
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 2, 12);
+    check_exemplars(*state, CLASSIFIER_DISCRIMINANT, 1, 0);
 }
 
 static void test_exemplars_are_means(void **state)
 {
-    check_exemplars(*state, CLASSIFIER_PROTOTYPES, 0);
+    check_exemplars(*state, CLASSIFIER_PROTOTYPES, 2, 0);
 }
 
 /* Two models in one pass are measured as by themselves, whether they have the same experts or not, whichever comes first. */
@@ -474,6 +475,47 @@ static void test_measured_together(void **state)
     release_steps(r);
 }
 
+/* Features that are known are not asked for again: those of the experts are taken as they are told, the network's own are not. More images
+ * than one block of frozen.c's. */
+static void test_known_features_are_taken(void **state)
+{
+    enum { IMAGES = 40, CLASSES_NOW = 6, ALL = STEPS * WIDTH };
+    struct place *p = *state;
+    struct learner_options o = options();
+    struct learner_result r[STEPS];
+    struct frozen *whole, *alone;
+    struct frozen_workspace *ws;
+    o.experts = 9;
+    learn_steps(p, &o, r);
+    assert_int_equal(frozen_new(&whole, r[2].model), 0);
+    assert_int_equal(frozen_new_alone(&alone, r[2].model), 0);
+    assert_int_equal(frozen_workspace_new(&ws, whole), 0);
+    size_t image = (size_t)p->side * (size_t)p->side * CHANNELS;
+    float *x = malloc(IMAGES * image * sizeof *x), *known = malloc(IMAGES * ALL * sizeof *known);
+    float *told = malloc(IMAGES * ALL * sizeof *told), *got = malloc(IMAGES * ALL * sizeof *got);
+    float want[IMAGES * CLASSES_NOW], scores[IMAGES * CLASSES_NOW];
+    assert_true(x && known && told && got);
+    for (size_t i = 0; i < IMAGES * image; i++)
+        x[i] = (float)((i * 7919) % 1000) / 500 - 1;
+    frozen_classify(whole, ws, IMAGES, x, NULL, want, known);
+    frozen_classify(alone, ws, IMAGES, x, known, scores, got);
+    assert_memory_equal(scores, want, sizeof want);
+    assert_memory_equal(got, known, IMAGES * ALL * sizeof *got);
+    for (int i = 0; i < IMAGES * ALL; i++)
+        told[i] = (float)i;
+    frozen_classify(alone, ws, IMAGES, x, told, scores, got);
+    for (int i = 0; i < IMAGES * ALL; i++)
+        assert_true(got[i] == (i % ALL < ALL - WIDTH ? told : known)[i]);
+    free(x);
+    free(known);
+    free(told);
+    free(got);
+    frozen_workspace_free(ws);
+    frozen_free(whole);
+    frozen_free(alone);
+    release_steps(r);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -490,6 +532,7 @@ int main(void)
         TEST(test_exemplars_correct_means),
         TEST(test_exemplars_are_means),
         TEST(test_measured_together),
+        TEST(test_known_features_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,33 +95,6 @@ static void test_controls(void **state)
     assert_non_null(strstr(why.detail, "'head' must be an object"));
 }
 
-/* With exemplars and experts nobody needs to teach, unless the request says so. */
-static void test_method_beside_exemplars(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        enum learner_method method;
-    } cases[] = {
-        {"{}", METHOD_M2KD},
-        {"{\"exemplars\":{\"total\":0}}", METHOD_M2KD},
-        {"{\"exemplars\":{\"total\":20}}", METHOD_FINETUNE},
-        {"{\"method\":\"m2kd\",\"exemplars\":{\"total\":20}}", METHOD_M2KD},
-        {"{\"method\":\"frozen\",\"exemplars\":{\"total\":20}}", METHOD_FROZEN},
-        {"{\"experts\":0,\"exemplars\":{\"total\":20}}", METHOD_M2KD},
-        {"{\"classifier\":\"head\",\"exemplars\":{\"total\":20}}", METHOD_M2KD},
-        {"{\"classifier\":\"prototypes\",\"exemplars\":{\"total\":20}}", METHOD_FINETUNE},
-    };
-    struct job_options o;
-    struct refusal why;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(parse(&o, cases[i].text, &why), 0);
-        assert_int_equal(o.learner.method, cases[i].method);
-    }
-    assert_int_equal(job_options_parse(&o, NULL, &why), 0);
-    assert_int_equal(o.learner.method, METHOD_FINETUNE); /* as it was */
-}
-
 static void test_precision(void **state)
 {
     (void)state;
@@ -194,7 +167,7 @@ static void test_refused(void **state)
         {"{\"lr\":-0.1}", "bad_option", "lr"},
         {"{\"lr\":1e300}", "bad_option", "lr"},
         {"{\"aux\":1}", "bad_option", "true or false"},
-        {"{\"method\":\"ewc\"}", "bad_option", "\"m2kd\", \"finetune\" or \"frozen\""},
+        {"{\"method\":\"ewc\"}", "bad_option", "\"m2kd\", \"finetune\", \"frozen\" or \"auto\""},
         {"{\"method\":7}", "bad_option", "method"},
         {"{\"seed\":-1}", "bad_option", "seed"},
         {"{\"seed\":9007199254740992}", "bad_option", "seed"},
@@ -277,7 +250,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_option), cmocka_unit_test(test_bits),
         cmocka_unit_test(test_controls),
-        cmocka_unit_test(test_method_beside_exemplars),
         cmocka_unit_test(test_precision),
         cmocka_unit_test(test_precision_of_the_teachers_is_stored),
         cmocka_unit_test(test_dotted_names),
