@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "core/err.h"
 #include "core/m2kd/mask.h"
@@ -14,7 +13,8 @@
 #include "core/model/model_file.h"
 #include "core/nn/half.h"
 
-enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 7, ZSTD_LEVEL = 19 };
+/* One pass is enough, but for what is no covariance: what it becomes may need a smaller ridge, and then that again. */
+enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 7, ROUND_PASSES = 4 };
 
 bool snapshot_bits_valid(int bits)
 {
@@ -58,15 +58,19 @@ static int most_channels(const struct param_table *t)
 
 int snapshot_round_statistics(struct model *m)
 {
-    struct packed_covariance *packed = malloc(packed_covariance_bytes(m));
-    if (!packed)
-        return ERR_NOMEM;
-    for (size_t i = 0; i < model_file_prototypes(m); i++)
-        m->prototypes[i] = half_round(m->prototypes[i]);
-    covariance_pack(m, packed);
-    covariance_unpack(packed, m);
-    free(packed);
-    return 0;
+    struct statistics_codes codes;
+    bool exact;
+    int err = statistics_codes_init(&codes, m->net->spec.classes, model_width(m));
+    if (err)
+        return err;
+    err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
+    for (int pass = 0; pass < ROUND_PASSES && !err && !exact; pass++) {
+        err = statistics_decode(&codes, m->prototypes, m->covariance);
+        if (!err)
+            err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
+    }
+    statistics_codes_release(&codes);
+    return err || exact ? err : ERR_INVALID;
 }
 
 int snapshot_round(struct model *m, const uint8_t *mask, int bits)
@@ -151,9 +155,9 @@ static int take_apart(struct parts *p, const struct model *m, const uint8_t *mas
     if (!scales)
         return ERR_NOMEM;
     p->coded = bits != SNAPSHOT_HALF;
-    bool good = take_halves(p->prototype_count, m->prototypes, p->prototypes) &&
-                covariance_pack(m, p->covariance);
-    for (int e = 0; good && e < t->entry_count; e++) {
+    bool good;
+    int err = statistics_encode(&p->statistics, m->prototypes, m->covariance, &good);
+    for (int e = 0; !err && good && e < t->entry_count; e++) {
         const struct param_entry *entry = &t->entries[e];
         const float *values = m->params + entry->offset;
         if (is_conv(entry)) {
@@ -164,52 +168,55 @@ static int take_apart(struct parts *p, const struct model *m, const uint8_t *mas
         }
     }
     free(scales);
-    return good ? 0 : ERR_INVALID;
+    return err ? err : good ? 0 : ERR_INVALID;
 }
 
 /* ---- writing ---- */
-
-/* One zstd frame; *packed is the caller's to free. */
-static int pack(const void *data, size_t bytes, uint32_t id, struct container_section *out,
-                void **packed)
-{
-    size_t room = ZSTD_compressBound(bytes);
-    *packed = malloc(room);
-    if (!*packed)
-        return ERR_NOMEM;
-    size_t size = ZSTD_compress(*packed, room, data, bytes, ZSTD_LEVEL);
-    if (ZSTD_isError(size))
-        return ERR_NOMEM; /* with this much room nothing else can go wrong */
-    *out = (struct container_section){id, size, *packed};
-    return 0;
-}
 
 static struct container_section halves(uint32_t id, size_t count, const uint16_t *data)
 {
     return (struct container_section){id, count * sizeof *data, data};
 }
 
+static int pack_rest(const struct parts *p, struct container_section *out, void **packed)
+{
+    uint8_t *planes = malloc(plane_bytes(p->rest_count));
+    if (!planes)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < p->rest_count; i++)
+        plane_put(planes, p->rest_count, i, p->rest[i]);
+    int err = frame_pack(planes, plane_bytes(p->rest_count), SECTION_REST, out, packed);
+    free(planes);
+    return err;
+}
+
 /* `sections` has room for SNAPSHOT_SECTIONS, the first `count` are filled in. */
-static int write_parts(const struct parts *p, size_t covariance_bytes,
-                       struct container_section *sections, int count, const char *path,
-                       uint64_t *out_bytes)
+static int write_parts(const struct parts *p, struct container_section *sections, int count,
+                       const char *path, uint64_t *out_bytes)
 {
     struct container_section *s = sections + count;
-    void *mask = NULL, *codes = NULL;
-    *s++ = halves(MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
-    *s++ = (struct container_section){SECTION_COVARIANCE, covariance_bytes, p->covariance};
-    int err = pack(p->bits, bit_bytes(p->bit_count), SECTION_MASK, s++, &mask);
+    struct packed_statistics statistics;
+    void *mask = NULL, *codes = NULL, *rest = NULL;
+    int err = statistics_pack(&p->statistics, &statistics);
+    if (err)
+        return err;
+    *s++ = statistics.sections[0];
+    *s++ = statistics.sections[1];
+    err = frame_pack(p->bits, bit_bytes(p->bit_count), SECTION_MASK, s++, &mask);
     if (!err && p->coded) {
         *s++ = halves(SECTION_SCALES, p->scale_count, p->scales);
-        err = pack(p->codes, p->kept_count, SECTION_CODES, s++, &codes);
+        err = frame_pack(p->codes, p->kept_count, SECTION_CODES, s++, &codes);
     } else {
         *s++ = halves(SECTION_KEPT, p->kept_count, p->kept);
     }
-    *s++ = halves(SECTION_REST, p->rest_count, p->rest);
+    if (!err)
+        err = pack_rest(p, s++, &rest);
     if (!err)
         err = container_write(path, CONTAINER_SNAPSHOT, sections, (int)(s - sections), out_bytes);
+    packed_statistics_release(&statistics);
     free(mask);
     free(codes);
+    free(rest);
     return err;
 }
 
@@ -251,7 +258,7 @@ static int save(const struct model *m, const uint8_t *mask, int bits, const char
     if (!err && !base && p.bit_count != p.conv_count)
         err = ERR_INVALID; /* it would lack what others own */
     if (!err)
-        err = write_parts(&p, packed_covariance_bytes(m), sections, count, path, out_bytes);
+        err = write_parts(&p, sections, count, path, out_bytes);
     parts_release(&p);
     return err;
 }
@@ -270,12 +277,32 @@ int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
     return err ? err : save(m, mask, bits, path, &base, out_bytes);
 }
 
-static bool is_among(uint32_t id, const struct container_section *sections, int count)
+/* Whether a refined snapshot has section `id` of its own, or none such. */
+static bool is_replaced(uint32_t id, const struct container_section *sections, int count)
 {
     for (int i = 0; i < count; i++)
         if (sections[i].id == id)
             return true;
-    return false;
+    return id == MODEL_FILE_PROTOTYPES || id == SECTION_COVARIANCE_HALVES || id == MODEL_FILE_COVARIANCE;
+}
+
+/* Those of `of_path`, but for the `own` that `sections` has, and has room for. */
+static int write_refined(struct container_section *sections, int own, const char *of_path,
+                         const char *path, uint64_t *out_bytes)
+{
+    struct container_section old[CONTAINER_MAX_SECTIONS];
+    struct container *c;
+    int count = own;
+    int err = container_read(&c, of_path, CONTAINER_SNAPSHOT);
+    if (err)
+        return err;
+    int old_count = container_sections(c, old);
+    for (int i = 0; i < old_count; i++)
+        if (!is_replaced(old[i].id, sections, own))
+            sections[count++] = old[i];
+    err = container_write(path, CONTAINER_SNAPSHOT, sections, count, out_bytes);
+    container_free(c);
+    return err;
 }
 
 int snapshot_save_refined(const struct model *m, const char *of_path, const char *path,
@@ -283,33 +310,27 @@ int snapshot_save_refined(const struct model *m, const char *of_path, const char
 {
     struct model_file_spec spec;
     struct container_section sections[MODEL_FILE_SECTIONS + 2 + CONTAINER_MAX_SECTIONS];
-    struct container_section old[CONTAINER_MAX_SECTIONS];
-    struct container *c = NULL;
-    size_t folder = base_folder(path), prototypes = model_file_prototypes(m);
+    struct packed_statistics packed = {0};
+    struct statistics_codes codes;
+    size_t folder = base_folder(path);
+    bool exact;
     int own = 0;
     if (folder != base_folder(of_path) || strncmp(of_path, path, folder) != 0)
         return ERR_INVALID;
-    uint16_t *halves_of = malloc(prototypes * sizeof *halves_of);
-    struct packed_covariance *packed = malloc(packed_covariance_bytes(m));
-    int err = halves_of && packed ? model_file_describe(m, &spec, sections, &own) : ERR_NOMEM;
-    if (!err &&
-        (!take_halves(prototypes, m->prototypes, halves_of) || !covariance_pack(m, packed)))
-        err = ERR_INVALID;
+    int err = model_file_describe(m, &spec, sections, &own);
     if (!err)
-        err = container_read(&c, of_path, CONTAINER_SNAPSHOT);
+        err = statistics_codes_init(&codes, m->net->spec.classes, model_width(m));
+    if (err)
+        return err;
+    err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
+    if (!err)
+        err = exact ? statistics_pack(&codes, &packed) : ERR_INVALID;
     if (!err) {
-        int old_count = container_sections(c, old);
-        sections[own++] = halves(MODEL_FILE_PROTOTYPES, prototypes, halves_of);
-        sections[own++] = (struct container_section){SECTION_COVARIANCE,
-                                                     packed_covariance_bytes(m), packed};
-        int count = own;
-        for (int i = 0; i < old_count; i++)
-            if (!is_among(old[i].id, sections, own) && old[i].id != MODEL_FILE_COVARIANCE)
-                sections[count++] = old[i];
-        err = container_write(path, CONTAINER_SNAPSHOT, sections, count, out_bytes);
+        sections[own++] = packed.sections[0];
+        sections[own++] = packed.sections[1];
+        err = write_refined(sections, own, of_path, path, out_bytes);
     }
-    container_free(c);
-    free(halves_of);
-    free(packed);
+    packed_statistics_release(&packed);
+    statistics_codes_release(&codes);
     return err;
 }

@@ -10,8 +10,8 @@
  *
  * Layout in SNAPSHOT_FORMAT.md: a container (storage/container.h) with the model's spec, steps and
  * normalisation, the mask (one bit a convolution weight, entropy-coded with zstd), the kept values
- * as IEEE fp16 or as entropy-coded whole numbers of a scale (quantise.h), and batch-norm vectors, head
- * rows, prototypes and covariance as fp16. What is saved is what is loaded: callers round the model first
+ * as IEEE fp16 or as entropy-coded whole numbers of a scale (quantise.h), prototypes and covariance likewise (statistics.h), and
+ * batch-norm vectors and head rows as fp16. What is saved is what is loaded: callers round the model first
  * (snapshot_round), so that they know the exact teacher.
  *
  * Functions may be called from any thread; a mask is as mask.h makes it, but only its bytes for
@@ -34,7 +34,8 @@ bool snapshot_bits_valid(int bits);
 
 /* Zeroes what the mask prunes and rounds everything else of `m`'s parameters, prototypes and covariance to what
  * a file can hold, in place: afterwards saving and loading returns them bit for bit, and rounding
- * again changes nothing. Values outside fp16's range saturate. Errors: ERR_NOMEM (`m` unchanged). */
+ * again changes nothing. Values outside fp16's range saturate. Errors: ERR_NOMEM, and ERR_INVALID for prototypes and a covariance that no
+ * unit features have (statistics.h); `m` is good for nothing then. */
 int snapshot_round(struct model *m, const uint8_t *mask, int bits);
 
 /* Writes model `m` pruned by `mask` (mask.h); `m` must be what snapshot_round leaves with the same
@@ -49,7 +50,7 @@ int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const ch
 int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
                          const char *base_path, const char *path, uint64_t *out_bytes);
 
-/* The same of prototypes and covariance alone. Errors: ERR_NOMEM (`m` unchanged). */
+/* The same of prototypes and covariance alone. Errors: as snapshot_round. */
 int snapshot_round_statistics(struct model *m);
 
 /* Writes at `path` the snapshot that stands at `of_path`, in the same folder, with classifier, score scale, covariance, image counts

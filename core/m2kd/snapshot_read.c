@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "core/err.h"
 #include "core/m2kd/mask.h"
@@ -17,19 +16,6 @@
 #include "core/nn/half.h"
 
 enum { PATH_BYTES = 4400 };
-
-/* Unpacks a frame that must hold exactly `bytes`. */
-static int unpack(const struct container *c, uint32_t id, void *to, size_t bytes)
-{
-    struct container_section s;
-    int err = container_find(c, id, &s);
-    if (err)
-        return err;
-    if (ZSTD_getFrameContentSize(s.data, s.size_bytes) != bytes ||
-        ZSTD_decompress(to, bytes, s.data, s.size_bytes) != bytes)
-        return ERR_FORMAT;
-    return 0;
-}
 
 static int read_halves(const struct container *c, uint32_t id, size_t count, uint16_t *to)
 {
@@ -44,7 +30,7 @@ static int read_halves(const struct container *c, uint32_t id, size_t count, uin
 static int read_mask(struct parts *p, const struct container *c)
 {
     size_t bytes = bit_bytes(p->bit_count);
-    int err = unpack(c, SECTION_MASK, p->bits, bytes);
+    int err = frame_unpack(c, SECTION_MASK, p->bits, bytes);
     if (err)
         return err;
     if (p->bit_count % 8 != 0 && p->bits[bytes - 1] >> p->bit_count % 8 != 0)
@@ -59,7 +45,7 @@ static int read_codes(struct parts *p, const struct container *c)
 {
     int err = read_halves(c, SECTION_SCALES, p->scale_count, p->scales);
     if (!err)
-        err = unpack(c, SECTION_CODES, p->codes, p->kept_count);
+        err = frame_unpack(c, SECTION_CODES, p->codes, p->kept_count);
     for (size_t i = 0; !err && i < p->kept_count; i++)
         if (p->codes[i] == INT8_MIN)
             err = ERR_CORRUPT;
@@ -115,7 +101,7 @@ static void put_weights(const struct parts *p, struct model *m, uint8_t *owned)
     }
 }
 
-/* All parameters but convolution weights, and the prototypes. */
+/* All parameters but convolution weights. */
 static void put_rest(const struct parts *p, struct model *m)
 {
     const struct param_table *t = &m->net->params;
@@ -125,43 +111,91 @@ static void put_rest(const struct parts *p, struct model *m)
         for (size_t i = 0; i < entry->count && !is_conv(entry); i++)
             m->params[entry->offset + i] = half_to_float(p->rest[at++]);
     }
-    for (size_t i = 0; i < p->prototype_count; i++)
-        m->prototypes[i] = half_to_float(p->prototypes[i]);
 }
 
-/* Snapshots had it as a model file has, before there was such a section. */
-static int restore_covariance(struct model *m, struct parts *p, const struct container *c)
+/* Halves of the power of two that the section begins with, which the largest needs. */
+static int restore_halves(struct model *m, const struct container *c)
 {
-    size_t bytes = packed_covariance_bytes(m), count = COVARIANCE_FLOATS(model_width(m));
-    struct container_section s;
-    const void *from;
+    const size_t count = COVARIANCE_FLOATS(model_width(m)), head = sizeof(float);
+    const uint8_t *from;
+    float scale;
     int exponent;
-    if (container_find(c, SECTION_COVARIANCE, &s) != 0)
-        return model_file_floats(c, MODEL_FILE_COVARIANCE, count, m->covariance);
-    int err = container_find_sized(c, SECTION_COVARIANCE, bytes, &from);
+    const void *section;
+    int err = container_find_sized(c, SECTION_COVARIANCE_HALVES, head + count * sizeof(uint16_t), &section);
     if (err)
         return err;
-    memcpy(p->covariance, from, bytes);
-    if (!isnormal(p->covariance->scale) || frexpf(p->covariance->scale, &exponent) != 0.5f)
+    from = section;
+    memcpy(&scale, from, head);
+    if (!isnormal(scale) || frexpf(scale, &exponent) != 0.5f)
         return ERR_CORRUPT;
-    covariance_unpack(p->covariance, m);
-    return model_file_finite(m->covariance, count) ? 0 : ERR_CORRUPT;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + head + i * sizeof half, sizeof half);
+        m->covariance[i] = half_to_float(half) * scale;
+    }
+    return 0;
+}
+
+/* As files of before there was SECTION_FACTOR have them: prototypes in halves, the covariance in halves or, earlier still, in floats. */
+static int restore_earlier_statistics(struct model *m, const struct container *c)
+{
+    size_t count = model_file_prototypes(m);
+    struct container_section s;
+    uint16_t *prototypes = malloc(count * sizeof *prototypes);
+    int err = prototypes ? read_halves(c, MODEL_FILE_PROTOTYPES, count, prototypes) : ERR_NOMEM;
+    for (size_t i = 0; i < count && !err; i++)
+        m->prototypes[i] = half_to_float(prototypes[i]);
+    free(prototypes);
+    if (err)
+        return err;
+    return container_find(c, SECTION_COVARIANCE_HALVES, &s) == 0
+               ? restore_halves(m, c)
+               : model_file_floats(c, MODEL_FILE_COVARIANCE, COVARIANCE_FLOATS(model_width(m)),
+                                   m->covariance);
+}
+
+static int restore_statistics(struct model *m, struct parts *p, const struct container *c)
+{
+    struct container_section s;
+    int err;
+    if (container_find(c, SECTION_FACTOR, &s) == 0) {
+        err = statistics_unpack(c, &p->statistics);
+        if (!err)
+            err = statistics_decode(&p->statistics, m->prototypes, m->covariance);
+    } else {
+        err = restore_earlier_statistics(m, c);
+    }
+    if (!err && !statistics_in_range(m->net->spec.classes, model_width(m), m->prototypes,
+                                     m->covariance))
+        err = ERR_CORRUPT;
+    return err;
+}
+
+/* Files of before there was SECTION_REST have the halves as they are. */
+static int read_rest(struct parts *p, const struct container *c)
+{
+    struct container_section s;
+    if (container_find(c, SECTION_REST, &s) != 0)
+        return read_halves(c, SECTION_REST_HALVES, p->rest_count, p->rest);
+    uint8_t *planes = malloc(plane_bytes(p->rest_count));
+    if (!planes)
+        return ERR_NOMEM;
+    int err = frame_unpack(c, SECTION_REST, planes, plane_bytes(p->rest_count));
+    for (size_t i = 0; i < p->rest_count && !err; i++)
+        p->rest[i] = (uint16_t)plane_get(planes, p->rest_count, i);
+    free(planes);
+    return err;
 }
 
 static int restore_rest(struct model *m, struct parts *p, const struct container *c)
 {
-    int err = read_halves(c, SECTION_REST, p->rest_count, p->rest);
+    int err = read_rest(p, c);
     if (!err)
-        err = read_halves(c, MODEL_FILE_PROTOTYPES, p->prototype_count, p->prototypes);
-    if (!err)
-        err = restore_covariance(m, p, c);
+        err = restore_statistics(m, p, c);
     if (err)
         return err;
     put_rest(p, m);
-    return model_file_params_valid(m->net, m->params) &&
-                   model_file_finite(m->prototypes, p->prototype_count)
-               ? 0
-               : ERR_CORRUPT;
+    return model_file_params_valid(m->net, m->params) ? 0 : ERR_CORRUPT;
 }
 
 /* Where a model and the files it is made of stand. */

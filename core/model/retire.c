@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "core/err.h"
 #include "core/m2kd/prototypes.h"
@@ -127,7 +128,7 @@ int model_live(struct model **out, struct model *m)
 
 /* ---- files ---- */
 
-/* Zeroes those rows of the PROT section, of whatever precision; whether one was not zero. */
+/* Zeroes those rows; whether one was not zero. */
 static bool zero_rows(uint8_t *rows, size_t row_bytes, const int *classes, int count)
 {
     bool changed = false;
@@ -150,25 +151,61 @@ static struct container_section *section(struct container_section *sections, int
     return NULL;
 }
 
-/* Zeroes rows of the prototypes in a copy, *rows, that the section then borrows. */
-static int forget_prototypes(const struct container *c, struct container_section *prototypes,
-                             const int *classes, int count, uint8_t **rows, bool *changed)
+/* Of the floats, of whatever precision, in a copy that the section then borrows. */
+static int forget_rows(struct container_section *prototypes, const int *classes, int count,
+                       int known, void **copy, bool *changed)
 {
+    if (prototypes->size_bytes % (uint64_t)known != 0)
+        return ERR_FORMAT;
+    *copy = malloc(prototypes->size_bytes + 1);
+    if (!*copy)
+        return ERR_NOMEM;
+    memcpy(*copy, prototypes->data, prototypes->size_bytes);
+    prototypes->data = *copy;
+    *changed = zero_rows(*copy, prototypes->size_bytes / (uint64_t)known, classes, count);
+    return 0;
+}
+
+/* Of the codes, which are packed: in the frame *packed that the section then borrows. */
+static int forget_codes(const struct container *c, struct container_section *means,
+                        const int *classes, int count, int known, void **packed, bool *changed)
+{
+    unsigned long long bytes = ZSTD_getFrameContentSize(means->data, means->size_bytes);
+    size_t rows = plane_bytes((size_t)known); /* at least a feature each */
+    if (known > RESNET_MAX_CLASSES || bytes > rows * MODEL_MAX_WIDTH || bytes == 0 ||
+        bytes % rows != 0)
+        return ERR_FORMAT;
+    uint8_t *planes = malloc((size_t)bytes);
+    if (!planes)
+        return ERR_NOMEM;
+    int err = frame_unpack(c, SECTION_MEANS, planes, (size_t)bytes);
+    if (!err) {
+        size_t width = (size_t)bytes / rows;
+        bool low = zero_rows(planes, width, classes, count);
+        bool high = zero_rows(planes + bytes / 2, width, classes, count);
+        *changed = low || high;
+        err = frame_pack(planes, (size_t)bytes, SECTION_MEANS, means, packed);
+    }
+    free(planes);
+    return err;
+}
+
+/* Zeroes prototypes in a section that borrows *copy afterwards, which is the caller's to free. */
+static int forget_prototypes(const struct container *c, struct container_section *sections,
+                             int section_count, const int *classes, int count, void **copy,
+                             bool *changed)
+{
+    struct container_section *means = section(sections, section_count, SECTION_MEANS);
+    struct container_section *rows = section(sections, section_count, MODEL_FILE_PROTOTYPES);
     int known;
     int err = model_file_classes(c, &known);
     for (int i = 0; i < count && !err; i++)
         err = classes[i] >= 0 && classes[i] < known ? 0 : ERR_FORMAT;
-    if (!err && (!prototypes || prototypes->size_bytes % (uint64_t)known != 0))
-        err = ERR_FORMAT;
     if (err)
         return err;
-    *rows = malloc(prototypes->size_bytes + 1);
-    if (!*rows)
-        return ERR_NOMEM;
-    memcpy(*rows, prototypes->data, prototypes->size_bytes);
-    prototypes->data = *rows;
-    *changed = zero_rows(*rows, prototypes->size_bytes / (uint64_t)known, classes, count);
-    return 0;
+    if (means)
+        return forget_codes(c, means, classes, count, known, copy, changed);
+    return rows ? forget_rows(rows, classes, count, known, copy, changed) : ERR_FORMAT;
 }
 
 /* What a snapshot of the shared store says of the file below, true again; it borrows *base. */
@@ -199,14 +236,13 @@ int model_file_forget(const char *path, enum container_kind kind, const int *cla
     struct container_section sections[CONTAINER_MAX_SECTIONS], *below;
     struct container *c;
     struct base base;
-    uint8_t *rows = NULL;
+    void *copy = NULL;
     bool any = false;
     int err = container_read(&c, path, kind);
     if (err)
         return err;
     int section_count = container_sections(c, sections);
-    err = forget_prototypes(c, section(sections, section_count, MODEL_FILE_PROTOTYPES), classes,
-                            count, &rows, &any);
+    err = forget_prototypes(c, sections, section_count, classes, count, &copy, &any);
     if (!err && kind == CONTAINER_SNAPSHOT &&
         (below = section(sections, section_count, SECTION_BASE)) != NULL)
         err = follow_base(path, below, &base, &any);
@@ -214,7 +250,7 @@ int model_file_forget(const char *path, enum container_kind kind, const int *cla
         err = container_write(path, kind, sections, section_count, NULL);
     if (!err)
         *changed = any;
-    free(rows);
+    free(copy);
     container_free(c);
     return err;
 }

@@ -69,7 +69,7 @@ static void check_statistics(struct model *m, const struct dataset *all, float w
     assert_int_equal(prototypes_covariance(all->count, width, features, all->labels, 0, classes,
                                            means, NULL, covariance), 0);
     is_near(m->prototypes, means, (size_t)classes * (size_t)width, within);
-    is_near(m->covariance, covariance, triangle, 1e-5f);
+    is_near(m->covariance, covariance, triangle, 10 * within);
     frozen_free(f);
     gang_free(g);
     free(features);
@@ -124,7 +124,7 @@ static void test_refined_in_closed_form(void **state)
     same_weights(after, before);
     assert_int_equal(after->images[1], PER_CLASS + MORE);
     assert_true(distance(after, before, 1) > 0.1f);
-    check_statistics(after, &all, 1e-3f); /* fp16 in the file */
+    check_statistics(after, &all, 5e-3f); /* what few bits leave of them */
     assert_int_equal(evaluation_total(&second.pruned, 1), 20);
     model_release(before);
     model_release(after);

@@ -8,10 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <cmocka.h>
 
 #include "core/err.h"
+#include "core/m2kd/mask.h"
+#include "core/m2kd/prototypes.h"
+#include "core/m2kd/snapshot.h"
 #include "core/model/frozen.h"
 #include "core/model/retire.h"
 #include "tests/unit/core/path_fixture.h"
@@ -130,12 +134,85 @@ static void test_erased_from_a_file(void **state)
     model_release(m);
 }
 
+/* Snapshots of `m`, all its weights kept. */
+static void save_snapshot(struct model *m)
+{
+    uint8_t *mask = malloc(m->net->params.count);
+    assert_non_null(mask);
+    memset(mask, MASK_KEPT, m->net->params.count);
+    assert_int_equal(snapshot_round(m, mask, 6), 0);
+    assert_int_equal(snapshot_save(m, mask, 6, path, NULL), 0);
+    free(mask);
+}
+
+/* Its prototypes are packed. */
+static void test_erased_from_a_snapshot(void **state)
+{
+    (void)state;
+    const int classes[2] = {1, 4}, beyond = CLASSES;
+    bool changed = false;
+    struct model *m = make(CLASSIFIER_PROTOTYPES), *loaded;
+    for (int i = 0; i < WIDTH; i++)
+        m->covariance[i * (i + 1) / 2 + i] = 0.01f;
+    save_snapshot(m);
+    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, &beyond, 1, &changed), ERR_FORMAT);
+    assert_false(changed);
+    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, classes, 2, &changed), 0);
+    assert_true(changed);
+    assert_int_equal(snapshot_load(&loaded, path, CONV_ISA_BASELINE), 0);
+    memset(m->prototypes + WIDTH, 0, WIDTH * sizeof(float));
+    memset(m->prototypes + 4 * WIDTH, 0, WIDTH * sizeof(float));
+    assert_memory_equal(loaded->prototypes, m->prototypes, CLASSES * WIDTH * sizeof(float));
+    assert_memory_equal(loaded->covariance, m->covariance, COVARIANCE_FLOATS(WIDTH) * sizeof(float));
+    assert_memory_equal(loaded->params, m->params, m->net->params.count * sizeof(float));
+    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, classes, 2, &changed), 0);
+    assert_false(changed); /* once more: nothing to do */
+    model_release(loaded);
+    model_release(m);
+}
+
+/* Writes the snapshot at `path` with these bytes as its section MEAN, and says what erasing a class of it says. */
+static int forget_forged(const void *means, size_t bytes)
+{
+    struct container_section out[CONTAINER_MAX_SECTIONS];
+    struct container *c;
+    const int class = 1;
+    bool changed = false;
+    assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
+    int count = container_sections(c, out);
+    for (int i = 0; i < count; i++)
+        if (out[i].id == CONTAINER_ID('M', 'E', 'A', 'N'))
+            out[i] = (struct container_section){out[i].id, bytes, means};
+    assert_int_equal(container_write(path, CONTAINER_SNAPSHOT, out, count, NULL), 0);
+    container_free(c);
+    return model_file_forget(path, CONTAINER_SNAPSHOT, &class, 1, &changed);
+}
+
+static void test_forged_means_are_refused(void **state)
+{
+    (void)state;
+    static uint8_t means[2 * CLASSES * WIDTH], packed[4 * CLASSES * WIDTH];
+    struct model *m = make(CLASSIFIER_PROTOTYPES);
+    save_snapshot(m);
+    size_t n = ZSTD_compress(packed, sizeof packed, means, sizeof means, 1);
+    assert_int_equal(forget_forged(packed, n), 0);
+    assert_int_equal(forget_forged(packed, n - 1), ERR_FORMAT);
+    assert_int_equal(forget_forged("no frame", 8), ERR_FORMAT);
+    n = ZSTD_compress(packed, sizeof packed, means, sizeof means - 1, 1);
+    assert_int_equal(forget_forged(packed, n), ERR_FORMAT);
+    n = ZSTD_compress(packed, sizeof packed, means, 0, 1);
+    assert_int_equal(forget_forged(packed, n), ERR_FORMAT);
+    model_release(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_the_best_one),
         cmocka_unit_test(test_what_is_left),
-        cmocka_unit_test_setup_teardown(test_erased_from_a_file, make_path, remove_path),
+        cmocka_unit_test(test_erased_from_a_file),
+        cmocka_unit_test(test_erased_from_a_snapshot),
+        cmocka_unit_test(test_forged_means_are_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_path, remove_path);
 }

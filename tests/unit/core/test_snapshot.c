@@ -17,6 +17,8 @@
 #include "core/err.h"
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
+#include "core/m2kd/statistics.h"
+#include "core/nn/half.h"
 #include "core/storage/container.h"
 #include "tests/unit/core/path_fixture.h"
 
@@ -85,12 +87,11 @@ static void test_round(void **state)
     f.m->params[at + 1] = -5.0f;
     f.m->params[at + 2] = -1e6f;
     f.m->params[g] = 1.0f + 0x1p-20f;
-    f.m->prototypes[3] = 0.5f - 0x1p-20f;
     assert_int_equal(snapshot_round(f.m, f.mask, SNAPSHOT_HALF), 0);
     assert_true(f.m->params[at] == 1.0f);
     assert_true(f.m->params[at + 1] == 0.0f && !signbit(f.m->params[at + 1]));
     assert_true(f.m->params[at + 2] == -65504.0f);
-    assert_true(f.m->params[g] == 1.0f && f.m->prototypes[3] == 0.5f);
+    assert_true(f.m->params[g] == 1.0f);
     drop(&f);
 }
 
@@ -148,6 +149,7 @@ static void test_round_trip_bit_for_bit(void **state)
         assert_int_equal(snapshot_round(n, f.mask, f.bits), 0);
         assert_memory_equal(n->params, f.m->params, model_dense_bytes(f.m));
         assert_memory_equal(n->prototypes, f.m->prototypes, 4 * 64 * sizeof(float));
+        assert_memory_equal(n->covariance, f.m->covariance, 64 * 65 / 2 * sizeof(float));
         model_release(n);
         drop(&f);
     }
@@ -206,9 +208,13 @@ static void test_save_refuses_what_would_not_come_back(void **state)
     f.m->params[variance] = -0.5f;
     assert_int_equal(save(&f, NULL), ERR_INVALID);
     f.m->params[variance] = positive;
-    f.m->prototypes[5] = 0.1f;
+    float prototype = f.m->prototypes[5], covariance = f.m->covariance[5];
+    f.m->prototypes[5] += 1e-4f;
     assert_int_equal(save(&f, NULL), ERR_INVALID);
-    f.m->prototypes[5] = 0.125f;
+    f.m->prototypes[5] = prototype;
+    f.m->covariance[5] += 1e-4f;
+    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    f.m->covariance[5] = covariance;
     assert_int_equal(save(&f, NULL), 0);
     f.bits = 8; /* what fp16 can hold is not what 8 bits can */
     assert_int_equal(save(&f, NULL), ERR_INVALID);
@@ -250,10 +256,10 @@ static void test_damaged_file_is_refused(void **state)
  * returns what loading it says. */
 static int load_forged(const struct fixture *f, uint32_t id, const void *data, size_t bytes)
 {
-    static const char names[][5] = {"SPEC", "STEP", "PROT", "COVH", "COVA", "EXPT",
-                                     "MASK", "SCAL", "CODE", "KEPT", "REST"};
+    static const char names[][5] = {"SPEC", "STEP", "COVF", "MEAN", "EXPT", "MASK",
+                                     "SCAL", "CODE", "KEPT", "RESF"};
     struct container *c;
-    struct container_section out[12];
+    struct container_section out[11];
     int count = 0;
     assert_int_equal(save(f, NULL), 0);
     assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
@@ -285,8 +291,8 @@ static void test_forged_sections_are_refused(void **state)
 {
     (void)state;
     const uint32_t MASK = CONTAINER_ID('M', 'A', 'S', 'K'), KEPT = CONTAINER_ID('K', 'E', 'P', 'T'),
-                   REST = CONTAINER_ID('R', 'E', 'S', 'T');
-    static uint8_t bits[20000], packed[40000];
+                   RESF = CONTAINER_ID('R', 'E', 'S', 'F');
+    static uint8_t bits[20000], packed[40000], planes[40000];
     static uint16_t halves[100000];
     struct fixture f;
     make(&f, 0.3f, SNAPSHOT_HALF);
@@ -305,11 +311,12 @@ static void test_forged_sections_are_refused(void **state)
     /* The forger's tools work: the same sizes, other contents. */
     assert_int_equal(load_forged(&f, MASK, packed, pack(packed, sizeof packed, bits, bytes)), 0);
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), 0);
-    assert_int_equal(load_forged(&f, REST, halves, rest * 2), 0);
+    assert_true(rest * 2 < sizeof planes);
+    assert_int_equal(load_forged(&f, RESF, packed, pack(packed, sizeof packed, planes, rest * 2)), 0);
 
     assert_int_equal(load_forged(&f, MASK, NULL, 0), ERR_FORMAT);
     assert_int_equal(load_forged(&f, KEPT, NULL, 0), ERR_FORMAT);
-    assert_int_equal(load_forged(&f, REST, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, RESF, NULL, 0), ERR_FORMAT);
     assert_int_equal(load_forged(&f, MASK, "not zstd", 8), ERR_FORMAT);
     size_t n = pack(packed, sizeof packed, bits, bytes);
     assert_int_equal(load_forged(&f, MASK, packed, n - 1), ERR_FORMAT);
@@ -324,80 +331,66 @@ static void test_forged_sections_are_refused(void **state)
     n = pack(packed, sizeof packed, bits, bytes);
     assert_int_equal(load_forged(&f, MASK, packed, n), ERR_FORMAT);
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2 - 2), ERR_FORMAT);
-    assert_int_equal(load_forged(&f, REST, halves, rest * 2 + 2), ERR_FORMAT);
+    n = pack(packed, sizeof packed, planes, rest * 2 + 2);
+    assert_int_equal(load_forged(&f, RESF, packed, n), ERR_FORMAT);
     halves[kept - 1] = 0x7c00; /* infinity */
     assert_int_equal(load_forged(&f, KEPT, halves, kept * 2), ERR_CORRUPT);
-    halves[rest - 1] = 0xbc00; /* -1, of the last variance */
-    assert_int_equal(load_forged(&f, REST, halves, rest * 2), ERR_CORRUPT);
-    halves[rest - 1] = 0;
-    halves[0] = 0xbc00; /* of a gamma */
-    assert_int_equal(load_forged(&f, REST, halves, rest * 2), 0);
-    halves[0] = 0x7e01; /* not a number */
-    assert_int_equal(load_forged(&f, REST, halves, rest * 2), ERR_CORRUPT);
-    assert_int_equal(load_forged(&f, CONTAINER_ID('P', 'R', 'O', 'T'), halves, 4 * 64 * 2), ERR_CORRUPT);
-    drop(&f);
-}
-
-/* Entries of any size come back to eleven bits of the largest, and those that no half holds are cut off. */
-static void test_covariance_in_halves(void **state)
-{
-    (void)state;
-    enum { ENTRIES = 64 * 65 / 2 };
-    static float before[ENTRIES];
-    struct fixture f;
-    struct model *n;
-    const float largest[] = {0, 1e-30f, 0.0123f, 0.99999f, 1, 70000, 3.4e38f};
-    make(&f, 0.3f, 6);
-    for (size_t k = 0; k < sizeof largest / sizeof *largest; k++) {
-        for (int i = 0; i < ENTRIES; i++)
-            before[i] = f.m->covariance[i] = largest[k] * ((float)(i % 89 - 44) / 44);
-        assert_int_equal(snapshot_round(f.m, f.mask, f.bits), 0);
-        for (int i = 0; i < ENTRIES; i++)
-            if (!(fabsf(f.m->covariance[i] - before[i]) <= largest[k] / 2048))
-                fail_msg("%g became %g of %g", (double)before[i], (double)f.m->covariance[i], (double)largest[k]);
-        assert_int_equal(save(&f, NULL), 0);
-        assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
-        assert_memory_equal(n->covariance, f.m->covariance, sizeof before);
-        assert_int_equal(snapshot_round(n, f.mask, f.bits), 0);
-        assert_memory_equal(n->covariance, f.m->covariance, sizeof before);
-        model_release(n);
-    }
-    f.m->covariance[7] = 0.1f; /* what was not rounded is not written */
-    assert_int_equal(save(&f, NULL), ERR_INVALID);
+    planes[2 * rest - 1] = 0xbc; /* the high byte of -1, of the last variance */
+    assert_int_equal(load_forged(&f, RESF, packed, pack(packed, sizeof packed, planes, rest * 2)), ERR_CORRUPT);
+    planes[2 * rest - 1] = 0;
+    planes[rest] = 0xbc; /* of a gamma */
+    assert_int_equal(load_forged(&f, RESF, packed, pack(packed, sizeof packed, planes, rest * 2)), 0);
+    planes[rest] = 0x7e; /* not a number */
+    assert_int_equal(load_forged(&f, RESF, packed, pack(packed, sizeof packed, planes, rest * 2)), ERR_CORRUPT);
     drop(&f);
 }
 
 static void test_forged_statistics_are_refused(void **state)
 {
     (void)state;
-    enum { ENTRIES = 64 * 65 / 2, NAMES = MODEL_MAX_WIDTH / 64 };
-    const uint32_t COVH = CONTAINER_ID('C', 'O', 'V', 'H'),
-                   EXPT = CONTAINER_ID('E', 'X', 'P', 'T');
-    static struct {
-        float scale;
-        uint16_t halves[ENTRIES + 1];
-    } c;
-    static model_expert_name names[NAMES];
-    const float scales[] = {0, -1, 0.3f, NAN, INFINITY, 1e-40f};
+    enum { W = 64, FACTOR = W * (W - 1) / 2, MEANS = 4 * W, PIVOTS = 4, PLANES = PIVOTS + W };
+    const uint32_t COVF = CONTAINER_ID('C', 'O', 'V', 'F'), MEAN = CONTAINER_ID('M', 'E', 'A', 'N');
+    static uint8_t factor[PLANES + 2 * FACTOR + 1], means[2 * MEANS + 1], packed[10000];
+    static const int32_t exponents[] = {STATISTICS_EXPONENT_MIN - 1, STATISTICS_EXPONENT_MAX + 1, INT32_MIN, INT32_MAX};
+    const size_t factor_bytes = sizeof factor - 1, means_bytes = sizeof means - 1;
     struct fixture f;
     make(&f, 0.3f, 6);
-    c.scale = 0.25f;
-    size_t bytes = sizeof c.scale + ENTRIES * sizeof *c.halves;
-    assert_int_equal(load_forged(&f, COVH, &c, bytes), 0);
-    assert_int_equal(load_forged(&f, COVH, &c, bytes - 2), ERR_FORMAT);
-    assert_int_equal(load_forged(&f, COVH, &c, bytes + 2), ERR_FORMAT);
-    assert_int_equal(load_forged(&f, COVH, NULL, 0), ERR_FORMAT);
-    c.halves[ENTRIES - 1] = 0x7c00; /* infinity */
-    assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
-    c.halves[ENTRIES - 1] = 0x7bff; /* which the scale makes one of */
-    c.scale = 0x1p127f;
-    assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
-    c.halves[ENTRIES - 1] = 0;
-    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
-        c.scale = scales[i];
-        assert_int_equal(load_forged(&f, COVH, &c, bytes), ERR_CORRUPT);
-    }
+    assert_int_equal(load_forged(&f, COVF, packed, pack(packed, sizeof packed, factor, factor_bytes)), 0);
+    assert_int_equal(load_forged(&f, MEAN, packed, pack(packed, sizeof packed, means, means_bytes)), 0);
 
+    assert_int_equal(load_forged(&f, COVF, NULL, 0), ERR_FORMAT);
+    assert_int_equal(load_forged(&f, MEAN, NULL, 0), ERR_FORMAT);
+    for (int more = -1; more <= 1; more += 2) {
+        size_t n = pack(packed, sizeof packed, factor, factor_bytes + (size_t)more);
+        assert_int_equal(load_forged(&f, COVF, packed, n), ERR_FORMAT);
+        n = pack(packed, sizeof packed, means, means_bytes + (size_t)more);
+        assert_int_equal(load_forged(&f, MEAN, packed, n), ERR_FORMAT);
+    }
+    for (size_t i = 0; i < sizeof exponents / sizeof *exponents; i++) {
+        memcpy(factor, &exponents[i], sizeof *exponents);
+        assert_int_equal(load_forged(&f, COVF, packed, pack(packed, sizeof packed, factor, factor_bytes)), ERR_CORRUPT);
+    }
+    memset(factor, 0, sizeof factor);
+    memset(factor + PIVOTS, 255, W); /* variances beyond any */
+    const int32_t exponent = STATISTICS_EXPONENT_MAX;
+    memcpy(factor, &exponent, sizeof exponent);
+    assert_int_equal(load_forged(&f, COVF, packed, pack(packed, sizeof packed, factor, factor_bytes)), ERR_CORRUPT);
+    memset(factor, 0, sizeof factor);
+    factor[PLANES + FACTOR - 1] = factor[PLANES + 2 * FACTOR - 1] = 255; /* -32768, which no writer makes */
+    assert_int_equal(load_forged(&f, COVF, packed, pack(packed, sizeof packed, factor, factor_bytes)), ERR_CORRUPT);
+    means[MEANS - 1] = means[2 * MEANS - 1] = 255;
+    assert_int_equal(load_forged(&f, MEAN, packed, pack(packed, sizeof packed, means, means_bytes)), ERR_CORRUPT);
+    drop(&f);
+}
+
+static void test_forged_experts_are_refused(void **state)
+{
+    (void)state;
+    enum { NAMES = MODEL_MAX_WIDTH / 64 };
+    const uint32_t EXPT = CONTAINER_ID('E', 'X', 'P', 'T');
+    static model_expert_name names[NAMES];
+    struct fixture f;
+    make(&f, 0.3f, 6);
     snprintf(names[0], sizeof names[0], "../1");
     assert_int_equal(load_forged(&f, EXPT, names, sizeof *names), ERR_FORMAT);
     for (int i = 0; i < NAMES; i++)
@@ -409,30 +402,108 @@ static void test_forged_statistics_are_refused(void **state)
     drop(&f);
 }
 
-/* As they were before snapshots had a section COVH. */
-static void test_covariance_in_floats(void **state)
+enum { EARLIER_ENTRIES = 64 * 65 / 2, EARLIER_MEANS = 4 * 64 };
+
+/* The snapshot of `f` as it was before there were COVF, MEAN and RESF: with PROT, `covariance` and REST. */
+static void write_earlier(const struct fixture *f, const uint16_t *prototypes,
+                          struct container_section covariance)
 {
-    (void)state;
-    enum { ENTRIES = 64 * 65 / 2 };
+    static uint8_t planes[40000], rest[40000];
     struct container_section out[CONTAINER_MAX_SECTIONS];
-    static float covariance[ENTRIES];
     struct container *c;
-    struct fixture f;
-    struct model *n;
-    make(&f, 0.3f, 6);
-    for (int i = 0; i < ENTRIES; i++)
-        covariance[i] = 1.0f / (float)(i + 3);
-    assert_int_equal(save(&f, NULL), 0);
+    assert_int_equal(save(f, NULL), 0);
     assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);
     int count = container_sections(c, out);
-    for (int i = 0; i < count; i++)
-        if (out[i].id == CONTAINER_ID('C', 'O', 'V', 'H'))
-            out[i] = (struct container_section){CONTAINER_ID('C', 'O', 'V', 'A'), sizeof covariance, covariance};
+    for (int i = 0; i < count; i++) {
+        if (out[i].id == CONTAINER_ID('M', 'E', 'A', 'N'))
+            out[i] = (struct container_section){CONTAINER_ID('P', 'R', 'O', 'T'),
+                                                EARLIER_MEANS * sizeof *prototypes, prototypes};
+        else if (out[i].id == CONTAINER_ID('C', 'O', 'V', 'F'))
+            out[i] = covariance;
+        else if (out[i].id == CONTAINER_ID('R', 'E', 'S', 'F')) {
+            size_t bytes = ZSTD_decompress(planes, sizeof planes, out[i].data, out[i].size_bytes);
+            assert_false(ZSTD_isError(bytes));
+            for (size_t k = 0; k < bytes / 2; k++) {
+                rest[2 * k] = planes[k];
+                rest[2 * k + 1] = planes[bytes / 2 + k];
+            }
+            out[i] = (struct container_section){CONTAINER_ID('R', 'E', 'S', 'T'), bytes, rest};
+        }
+    }
     assert_int_equal(container_write(path, CONTAINER_SNAPSHOT, out, count, NULL), 0);
     container_free(c);
-    assert_int_equal(snapshot_load(&n, path, CONV_ISA_BASELINE), 0);
-    assert_memory_equal(n->covariance, covariance, sizeof covariance);
-    model_release(n);
+}
+
+static int load_status(void)
+{
+    struct model *m = NULL;
+    int err = snapshot_load(&m, path, CONV_ISA_BASELINE);
+    model_release(m);
+    return err;
+}
+
+/* Files of before can be read, and what is written of them is of today. */
+static void test_earlier_statistics(void **state)
+{
+    (void)state;
+    static struct {
+        float scale;
+        uint16_t halves[EARLIER_ENTRIES];
+    } halves;
+    static float floats[EARLIER_ENTRIES];
+    static uint16_t prototypes[EARLIER_MEANS];
+    static const float scales[] = {0, -1, 0.3f, NAN, INFINITY, 1e-40f, 0x1p127f};
+    struct fixture f;
+    make(&f, 0.3f, 6);
+    halves.scale = 0.25f;
+    for (int i = 0; i < EARLIER_MEANS; i++)
+        prototypes[i] = half_from_float((float)i / 1024);
+    for (int i = 0; i < EARLIER_ENTRIES; i++) {
+        halves.halves[i] = half_from_float((float)(i % 90) / 128);
+        floats[i] = (float)(i % 90) / 512;
+    }
+    struct container_section in[] = {
+        {CONTAINER_ID('C', 'O', 'V', 'H'), sizeof halves, &halves},
+        {CONTAINER_ID('C', 'O', 'V', 'A'), sizeof floats, floats},
+    };
+    for (int i = 0; i < 2; i++) {
+        struct model *m, *again;
+        char refined[80];
+        write_earlier(&f, prototypes, in[i]);
+        assert_int_equal(snapshot_load(&m, path, CONV_ISA_BASELINE), 0);
+        assert_memory_equal(m->covariance, floats, sizeof floats);
+        assert_memory_equal(m->params, f.m->params, model_dense_bytes(m));
+        for (int k = 0; k < EARLIER_MEANS; k++)
+            assert_true(m->prototypes[k] == (float)k / 1024);
+        assert_int_equal(snapshot_round_statistics(m), 0);
+        snprintf(refined, sizeof refined, "%s-refined", path);
+        assert_int_equal(snapshot_save_refined(m, path, refined, NULL), 0);
+        assert_int_equal(snapshot_load(&again, refined, CONV_ISA_BASELINE), 0);
+        assert_memory_equal(again->covariance, m->covariance, sizeof floats);
+        assert_memory_equal(again->prototypes, m->prototypes, EARLIER_MEANS * sizeof(float));
+        assert_memory_equal(again->params, m->params, model_dense_bytes(m));
+        struct container_section s;
+        struct container *c;
+        assert_int_equal(container_read(&c, refined, CONTAINER_SNAPSHOT), 0);
+        assert_int_equal(container_find(c, in[i].id, &s), ERR_FORMAT);
+        assert_int_equal(container_find(c, CONTAINER_ID('P', 'R', 'O', 'T'), &s), ERR_FORMAT);
+        container_free(c);
+        unlink(refined);
+        model_release(m);
+        model_release(again);
+    }
+    in[0].size_bytes -= 2;
+    write_earlier(&f, prototypes, in[0]);
+    assert_int_equal(load_status(), ERR_FORMAT);
+    in[0].size_bytes += 2;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        halves.scale = scales[i];
+        write_earlier(&f, prototypes, in[0]);
+        assert_int_equal(load_status(), ERR_CORRUPT);
+    }
+    prototypes[7] = 0x7c00; /* infinity */
+    write_earlier(&f, prototypes, in[1]);
+    assert_int_equal(load_status(), ERR_CORRUPT);
     drop(&f);
 }
 
@@ -483,9 +554,9 @@ int main(void)
         cmocka_unit_test(test_save_refuses_what_would_not_come_back),
         cmocka_unit_test(test_damaged_file_is_refused),
         cmocka_unit_test(test_forged_sections_are_refused),
-        cmocka_unit_test(test_covariance_in_halves),
         cmocka_unit_test(test_forged_statistics_are_refused),
-        cmocka_unit_test(test_covariance_in_floats),
+        cmocka_unit_test(test_forged_experts_are_refused),
+        cmocka_unit_test(test_earlier_statistics),
         cmocka_unit_test(test_forged_codes_are_refused),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);

@@ -1,0 +1,53 @@
+/*
+ * statistics.h - the means of the classes and their covariance in few bits. Pure functions, threads that of BLAS.
+ *
+ * An error counts by how many standard deviations it is, and of features that lie close to each other's linear combinations the last
+ * deviations are small. So the covariance C is stored by its Cholesky factor: C + r I = L L', r a power of two, about a fifteenth of the
+ * mean variance. L_ii, the pivot, is the deviation that the features before i leave; it is sqrt(r) times a power of 2^(1/32), and
+ * L_ij, j < i, a whole number of STATISTICS_FACTOR_STEP pivots. What comes back is a covariance by its form, r I less.
+ * A mean p is stored as y, p = L y, whose entries are deviations, each a whole number of STATISTICS_MEAN_STEP.
+ *
+ * Sums of these whole numbers are exact in double whatever their order, so that decoding gives the same floats with any BLAS.
+ */
+#ifndef ACCRETED_CORE_M2KD_STATISTICS_H
+#define ACCRETED_CORE_M2KD_STATISTICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STATISTICS_FACTOR_STEP (1.0 / 64)
+#define STATISTICS_MEAN_STEP (1.0 / 16)
+/* r = 2^exponent. The least is where a mean of 1 has the largest code; with the largest any entries in range make a covariance. */
+enum { STATISTICS_EXPONENT_MIN = -22, STATISTICS_EXPONENT_MAX = 23 };
+/* Of means and covariance, far above those of unit features. */
+#define STATISTICS_ENTRY_MAX 1024.0f
+
+struct statistics_codes {
+    int classes, width;
+    int exponent;    /* STATISTICS_EXPONENT_MIN..MAX */
+    uint8_t *pivots; /* (width): L_ii = 2^(exponent / 2 + pivot / 32) */
+    int16_t *factor; /* (width (width - 1) / 2): L_ij over its step, j < i, row by row */
+    int16_t *means;  /* (classes, width): y over its step; all 0 for a mean that is 0, and for no other */
+};
+
+/* Codes all zero. Errors: ERR_NOMEM. */
+int statistics_codes_init(struct statistics_codes *s, int classes, int width);
+void statistics_codes_release(struct statistics_codes *s);
+
+/* Whole numbers of the factor. */
+size_t statistics_factor_count(int width);
+
+/* Whether all prototypes (classes, width) and all entries of the covariance are finite and at most STATISTICS_ENTRY_MAX. */
+bool statistics_in_range(int classes, int width, const float *prototypes, const float *covariance);
+
+/* Codes of `prototypes` (classes, width) and `covariance` (the lower triangle, row by row). *exact: decoding gives
+ * back the very floats, as it does for those that were decoded before. A matrix that is no covariance becomes one by a larger r.
+ * Errors: ERR_INVALID (not in range), ERR_NOMEM. */
+int statistics_encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
+                      bool *exact);
+
+/* Finite floats; of codes that no encoder wrote they may be out of range. Errors: ERR_NOMEM. */
+int statistics_decode(const struct statistics_codes *s, float *prototypes, float *covariance);
+
+#endif
