@@ -15,8 +15,6 @@
 #include "core/m2kd/snapshot.h"
 #include "core/model/retire.h"
 
-/* The pruned copy is retrained at this share of the learning rate. */
-#define RETRAIN_RATE 0.1f
 /* Shares of the progress bar: the rest is evaluation and publication. */
 #define PROGRESS_EPOCHS 0.97
 #define PROGRESS_EVALUATE 0.98
@@ -39,7 +37,7 @@ void learner_report(struct learner *l, double fraction)
         l->job->on_progress(l->job->ctx, &p);
 }
 
-static void enter_phase(struct learner *l, enum learner_phase phase)
+void learner_enter(struct learner *l, enum learner_phase phase)
 {
     l->phase = phase;
     learner_report(l, l->epochs_total ? (double)l->epochs_done / l->epochs_total : 0);
@@ -153,6 +151,25 @@ static int grow_owned(struct learner *l)
     return 0;
 }
 
+static int trained_heads(const struct learner *l)
+{
+    return l->options->aux ? l->model->net->head_count : 1;
+}
+
+/* Rows that nobody trains are zeros, which a snapshot has for nothing. */
+static void clear_idle_heads(struct learner *l)
+{
+    const struct resnet *net = l->model->net;
+    size_t old = (size_t)l->old_classes, brought = (size_t)net->spec.classes - old;
+    for (int head = trained_heads(l); head < net->head_count; head++) {
+        size_t features = (size_t)net->head_features[head];
+        float *weight = l->model->params + net->params.entries[net->head_weight[head]].offset;
+        float *bias = l->model->params + net->params.entries[net->head_bias[head]].offset;
+        memset(weight + old * features, 0, brought * features * sizeof *weight);
+        memset(bias + old, 0, brought * sizeof *bias);
+    }
+}
+
 /* Each new output begins at the probability it has of an image of any new class. From 1/2 the sigmoid form's sum of losses would first
  * turn all of them down at once, through the features too, from which a deep network takes epochs to recover (Lin et al. 2017,
  * section 3.3). LwF.MC's head of fixed size begins at 1/2. */
@@ -162,7 +179,7 @@ static void begin_at_prior(struct learner *l)
     int brought = net->spec.classes - l->old_classes;
     if (l->options->loss != LOSS_SIGMOID || l->options->head_reserve || brought < 2)
         return;
-    for (int head = 0; head < net->head_count; head++) {
+    for (int head = 0; head < trained_heads(l); head++) {
         float *bias = l->model->params + net->params.entries[net->head_bias[head]].offset;
         for (int c = l->old_classes; c < net->spec.classes; c++)
             bias[c] = -logf((float)(brought - 1));
@@ -196,6 +213,7 @@ static int prepare_model(struct learner *l)
         l->model->view.mirrored = learner_mirrors(l->options);
         l->model->view.power = l->options->feature_power;
     }
+    clear_idle_heads(l);
     begin_at_prior(l);
     return 0;
 }
@@ -307,7 +325,7 @@ int learner_save_checkpoint(struct learner *l, float *params)
 
 static int prepare(struct learner *l)
 {
-    enter_phase(l, PHASE_PREPARE);
+    learner_enter(l, PHASE_PREPARE);
     if (!job_valid(l->job))
         return ERR_INVALID;
     int err = gang_new(&l->gang, l->options->gang, l->options->nice_level);
@@ -330,7 +348,7 @@ static int prepare(struct learner *l)
 static int distil(struct learner *l)
 {
     const struct learner_options *o = l->options;
-    enter_phase(l, PHASE_DISTIL);
+    learner_enter(l, PHASE_DISTIL);
     if (o->method != METHOD_M2KD || !l->job->base)
         return 0;
     const struct teachers_options options = {
@@ -348,125 +366,19 @@ static int distil(struct learner *l)
     return teachers_new(&l->teachers, l->job->snapshot_paths, l->step, &options);
 }
 
-static float initial_rate(const struct learner *l)
+float learner_rate(const struct learner *l)
 {
     return l->options->sgd.lr * (l->job->base ? l->options->lr_later : 1.0f);
 }
 
 static int fit_dense(struct learner *l)
 {
-    enter_phase(l, PHASE_TRAIN);
-    return fit_epochs(l, 0, l->epochs_dense, initial_rate(l), l->model->params,
+    learner_enter(l, PHASE_TRAIN);
+    return fit_epochs(l, 0, l->epochs_dense, learner_rate(l), l->model->params,
                       l->owned);
 }
 
-/* Replaces *m by itself without the rows of classes yet to come. The mask stays good: what it is asked about, the
- * convolutions, comes before the heads. */
-static int drop_reserve(struct learner *l, struct model **m)
-{
-    struct model *from = *m, *to;
-    struct resnet_spec spec = from->net->spec;
-    if (spec.classes == l->job->classes)
-        return 0;
-    spec.classes = l->job->classes;
-    from->step_end[l->step] = spec.classes;
-    int err = model_new(&to, &spec, from->step_end, from->step_count, l->isa);
-    if (err)
-        return err;
-    for (int i = 0; i < to->net->params.entry_count; i++) {
-        const struct param_entry *a = &from->net->params.entries[i];
-        const struct param_entry *b = &to->net->params.entries[i];
-        memcpy(to->params + b->offset, from->params + a->offset, b->count * sizeof *to->params);
-    }
-    to->classifier = from->classifier;
-    model_inherit(to, from);
-    model_release(from);
-    *m = to;
-    return 0;
-}
-
-/* Masks, retrains and rounds the copy that becomes the snapshot. */
-static int prune(struct learner *l)
-{
-    const struct learner_options *o = l->options;
-    struct resnet *net = l->model->net;
-    enter_phase(l, PHASE_PRUNE);
-    l->mask = malloc(net->params.count);
-    if (!l->mask)
-        return ERR_NOMEM;
-    int err = mask_by_magnitude(net, l->model->params, l->owned, o->prune_keep, l->mask);
-    if (!err && !l->pruned) { /* else resumed while retraining it */
-        learner_align_head(l, l->model);
-        err = model_copy(&l->pruned, l->model, l->isa);
-        if (err)
-            return err;
-        mask_apply(l->mask, net->params.count, l->pruned->params);
-        memset(l->velocity, 0, net->params.count * sizeof *l->velocity);
-    }
-    if (!err)
-        err = fit_epochs(l, l->epochs_dense, l->epochs_total, initial_rate(l) * RETRAIN_RATE,
-                         l->pruned->params, l->mask);
-    if (err)
-        return err;
-    learner_align_head(l, l->pruned);
-    err = snapshot_round(l->pruned, l->mask, o->prune_bits);
-    if (err)
-        return err;
-    train_free(l->train); /* the largest part of the memory, which what is left to do wants */
-    l->train = NULL;
-    err = drop_reserve(l, &l->model);
-    if (!err)
-        err = drop_reserve(l, &l->pruned);
-    if (!err)
-        err = learner_finish_classifiers(l);
-    if (!err) /* once more, for its prototypes */
-        err = snapshot_round(l->pruned, l->mask, o->prune_bits);
-    return err;
-}
-
-/* ---- in place of training, where no class is new ---- */
-
-/* l->pruned: the base's snapshot; l->mask, which weights it has. */
-static int load_twin(struct learner *l)
-{
-    int err = snapshot_load_owned(&l->pruned, &l->mask, l->job->snapshot_paths[l->step], l->isa);
-    if (err)
-        return err;
-    if (!model_continues(l->pruned, l->base, 0))
-        return ERR_FORMAT;
-    for (size_t i = 0; i < l->base->net->params.count; i++)
-        l->mask[i] = l->mask[i] == MASK_OWNED ? MASK_KEPT : MASK_PRUNED;
-    learner_retire_like(l->pruned, l->base);
-    return learner_load_experts(l, l->pruned);
-}
-
-/* Base and snapshot keep their weights to the bit; their statistics take in the new images. */
-static int refine(struct learner *l)
-{
-    int err = model_copy(&l->model, l->base, l->isa);
-    if (!err)
-        err = load_twin(l);
-    if (!err)
-        err = learner_finish_classifiers(l);
-    return err ? err : snapshot_round_statistics(l->pruned);
-}
-
 /* ---- evaluate, publish ---- */
-
-static double mask_sparsity(const struct learner *l)
-{
-    const struct param_table *t = &l->model->net->params;
-    double weights = 0, kept = 0;
-    for (int i = 0; i < t->entry_count; i++) {
-        const struct param_entry *e = &t->entries[i];
-        if (e->kind != PARAM_CONV_WEIGHT)
-            continue;
-        weights += (double)e->count;
-        for (size_t j = 0; j < e->count; j++)
-            kept += l->mask[e->offset + j] != MASK_PRUNED;
-    }
-    return 1 - kept / weights;
-}
 
 /* Measures the dense model and the snapshot, and fits their scales on the same images where they are enough: those they were trained on
  * make them too sure of themselves. */
@@ -475,7 +387,7 @@ static int evaluate_both(struct learner *l, struct learner_result *r)
     struct model *models[2] = {l->model, l->pruned};
     struct frozen *frozen[2] = {NULL, NULL};
     struct evaluation made[2] = {0};
-    enter_phase(l, PHASE_EVALUATE);
+    learner_enter(l, PHASE_EVALUATE);
     int err = frozen_new(&frozen[0], models[0]);
     if (!err)
         err = (model_same_experts(models[0], models[1]) ? frozen_new_alone : frozen_new)(&frozen[1], models[1]);
@@ -492,30 +404,17 @@ static int evaluate_both(struct learner *l, struct learner_result *r)
     return err ? err : learner_commanded(l);
 }
 
-static int save_snapshot(struct learner *l, uint64_t *bytes)
-{
-    const struct learner_job *job = l->job;
-    int bits = l->options->prune_bits;
-    if (l->refines)
-        return snapshot_save_refined(l->pruned, job->snapshot_paths[l->step], job->snapshot_path,
-                                     bytes);
-    if (l->owned)
-        return snapshot_save_shared(l->pruned, l->mask, bits, job->snapshot_paths[l->step - 1],
-                                    job->snapshot_path, bytes);
-    return snapshot_save(l->pruned, l->mask, bits, job->snapshot_path, bytes);
-}
-
 static int publish(struct learner *l, struct learner_result *r)
 {
-    enter_phase(l, PHASE_PUBLISH);
+    learner_enter(l, PHASE_PUBLISH);
     int err = model_save(l->model, l->job->model_path, &r->model_bytes);
     if (!err)
-        err = save_snapshot(l, &r->snapshot_bytes);
+        err = learner_save_snapshot(l, &r->snapshot_bytes);
     if (err)
         return err;
     r->model = model_hold(l->model);
     r->dense_bytes = model_dense_bytes(l->model);
-    r->sparsity = mask_sparsity(l);
+    r->sparsity = learner_sparsity(l);
     r->resumed = l->resumed;
     r->reproducible = l->reproducible;
     r->kernel = conv_isa_name(l->isa);
@@ -566,8 +465,8 @@ int learner_run(const struct learner_job *job, struct learner_result *out)
         .fingerprint = job_fingerprint(job),
         .reproducible = true,
     };
-    int (*const learning[])(struct learner *) = {prepare, distil, fit_dense, prune, NULL};
-    int (*const refining[])(struct learner *) = {prepare, refine, NULL};
+    int (*const learning[])(struct learner *) = {prepare, distil, fit_dense, learner_prune, NULL};
+    int (*const refining[])(struct learner *) = {prepare, learner_refine, NULL};
     for (int (*const *phase)(struct learner *) = refines ? refining : learning; !err && *phase;
          phase++) {
         err = learner_commanded(&l);

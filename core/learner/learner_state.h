@@ -1,5 +1,5 @@
 /*
- * learner_state.h - private to learner.c, origin.c, fit.c and classify.c: an increment in progress.
+ * learner_state.h - private to learner.c, origin.c, fit.c, classify.c and compress.c: an increment in progress.
  */
 #ifndef ACCRETED_CORE_LEARNER_LEARNER_STATE_H
 #define ACCRETED_CORE_LEARNER_LEARNER_STATE_H
@@ -48,6 +48,10 @@ enum { STREAM_ORDER = 2, STREAM_VIEW = 3 };
 int fit_epochs(struct learner *l, int first, int end, float rate, float *params,
                const uint8_t *mask);
 
+/* The learning rate that the job's schedules begin with. */
+float learner_rate(const struct learner *l);
+/* The job is in another phase now, of which the caller of learner_run is told. */
+void learner_enter(struct learner *l, enum learner_phase phase);
 /* Tells the caller of learner_run where the job stands: `fraction` of all epochs done. */
 void learner_report(struct learner *l, double fraction);
 /* What the command word asks for: 0, ERR_CANCELLED or ERR_STOPPED. It never goes back to COMMAND_RUN. */
@@ -74,6 +78,16 @@ static inline bool learner_scales_on_test(const struct learner *l)
 {
     return l->job->test->count >= CALIBRATION_IMAGES;
 }
+/* Makes l->pruned and l->mask: masks, retrains and rounds a copy of l->model; then what is left to do for both: the rows in reserve go, the
+ * classifiers come. Frees l->train. Errors: those of fit_epochs, learner_finish_classifiers and snapshot_round. */
+int learner_prune(struct learner *l);
+/* In place of training, where no class is new: the base as l->model and its snapshot as l->pruned keep their weights to the bit, and their
+ * statistics take in the new images. Errors: those of snapshot_load and learner_finish_classifiers; ERR_FORMAT. */
+int learner_refine(struct learner *l);
+/* The share of the convolution weights that the mask prunes. */
+double learner_sparsity(const struct learner *l);
+/* Writes l->pruned to the job's snapshot_path, in the store it belongs to. Errors: as snapshot_save. */
+int learner_save_snapshot(struct learner *l, uint64_t *bytes);
 /* Scales the head's new rows, where the options ask for it (weight_align). */
 void learner_align_head(const struct learner *l, struct model *m);
 

@@ -166,11 +166,25 @@ static const float *biases(const struct model *m, int head)
     return m->params + m->net->params.entries[m->net->head_bias[head]].offset;
 }
 
-/* Three new classes at a learning rate that moves nothing: what they began with, after two classes that stay as they were. */
+/* Whether the rows of an auxiliary head are zeros from `first` on. */
+static bool idle(const struct model *m, int head, int first)
+{
+    const struct param_entry *e = &m->net->params.entries[m->net->head_weight[head]];
+    for (size_t i = (size_t)(first * m->net->head_features[head]); i < e->count; i++)
+        if (m->params[e->offset + i] != 0)
+            return false;
+    for (int c = first; c < m->net->spec.classes; c++)
+        if (biases(m, head)[c] != 0)
+            return false;
+    return true;
+}
+
+/* Three new classes at a learning rate that moves nothing: what they began with, after two classes that stay as they were. Heads that nobody
+ * trains have zeros. */
 static void test_new_outputs_begin_at_the_prior(void **state)
 {
     struct place *p = *state;
-    for (int form = 0; form < 3; form++) {
+    for (int form = 0; form < 4; form++) {
         struct learner_options o = options();
         struct learner_result first, second;
         struct dataset train, none = {.height = 8, .width = 8, .channels = CHANNELS};
@@ -181,14 +195,17 @@ static void test_new_outputs_begin_at_the_prior(void **state)
         o.sgd.lr = 1e-6f;
         o.loss = form == 1 ? LOSS_SOFTMAX : LOSS_SIGMOID;
         o.head_reserve = form == 2 ? 9 : 0;
+        o.aux = form != 3;
         make_data(&train, p->side, 2, 5, PER_CLASS, 1);
         job = job_at(p, &o, 1, first.model);
         job.train = &train;
         job.test = &none;
         job.classes = 5;
         assert_int_equal(run_job(&job, &second), 0);
-        double prior = form == 0 ? -log(2) : 0; /* one of the three: 1/3 */
-        for (int head = 0; head < second.model->net->head_count; head++) {
+        double prior = form == 0 || form == 3 ? -log(2) : 0; /* one of the three: 1/3 */
+        assert_true(idle(first.model, 1, 0)); /* learned without */
+        assert_int_equal(idle(second.model, 1, 2), form == 3);
+        for (int head = 0; head < (o.aux ? second.model->net->head_count : 1); head++) {
             for (int c = 0; c < 2; c++)
                 assert_float_equal(biases(second.model, head)[c], biases(first.model, head)[c], 1e-3);
             for (int c = 2; c < 5; c++)
