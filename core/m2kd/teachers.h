@@ -25,7 +25,7 @@ struct teachers;
 struct teachers_options {
     enum teachers_which which;
     int per_image; /* each view goes to so many snapshots, in turn; 0 = to all of them */
-    enum conv_precision precision; /* of their convolutions; the error of bf16 is less than that of a snapshot in 6 bits */
+    enum conv_precision precision; /* of their convolutions; the error of bf16 is less than that of a snapshot in few bits */
     const struct resnet *student; /* whom they teach; not used after teachers_new */
     int old_classes; /* the first so many of its outputs, which are theirs to teach */
     const struct model *base; /* of the old classes; NULL: none. Not used after teachers_new */
