@@ -99,7 +99,7 @@ int learner_refine(struct learner *l)
         err = load_twin(l);
     if (!err)
         err = learner_finish_classifiers(l);
-    return err ? err : snapshot_round_statistics(l->pruned);
+    return err ? err : snapshot_round_refined(l->pruned);
 }
 
 double learner_sparsity(const struct learner *l)

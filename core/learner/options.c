@@ -33,7 +33,7 @@ void learner_options_default(struct learner_options *o)
         .feature_power = 0.7f,
         .prune_keep = 0.25f,
         .prune_epochs = 4,
-        .prune_bits = 5,
+        .prune_bits = 6,
         .precision = CONV_FP32,
         .seed = 1,
         .gang = 1,

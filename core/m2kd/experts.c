@@ -13,7 +13,7 @@
 static int load(struct model **out, const struct model *of, const char *path, enum conv_isa isa)
 {
     struct model *m;
-    int err = snapshot_load(&m, path, isa);
+    int err = snapshot_load_network(&m, path, isa);
     if (err)
         return err == ERR_MISSING ? ERR_CORRUPT : err;
     if (m->step_count >= of->step_count ||

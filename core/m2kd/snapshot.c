@@ -3,18 +3,17 @@
  */
 #include "core/m2kd/snapshot.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/err.h"
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot_parts.h"
+#include "core/m2kd/snapshot_statistics.h"
 #include "core/model/model_file.h"
 #include "core/nn/half.h"
 
-/* One pass is enough, but for what is no covariance: what it becomes may need a smaller ridge, and then that again. */
-enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 7, ROUND_PASSES = 4 };
+enum { SNAPSHOT_SECTIONS = MODEL_FILE_SECTIONS + 7 };
 
 bool snapshot_bits_valid(int bits)
 {
@@ -56,28 +55,16 @@ static int most_channels(const struct param_table *t)
     return most;
 }
 
-int snapshot_round_statistics(struct model *m)
+int snapshot_round_refined(struct model *m)
 {
-    struct statistics_codes codes;
-    bool exact;
-    int err = statistics_codes_init(&codes, m->net->spec.classes, model_width(m));
-    if (err)
-        return err;
-    err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
-    for (int pass = 0; pass < ROUND_PASSES && !err && !exact; pass++) {
-        err = statistics_decode(&codes, m->prototypes, m->covariance);
-        if (!err)
-            err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
-    }
-    statistics_codes_release(&codes);
-    return err || exact ? err : ERR_INVALID;
+    return statistics_round_halves(m);
 }
 
 int snapshot_round(struct model *m, const uint8_t *mask, int bits)
 {
     const struct param_table *t = &m->net->params;
     float *scales = calloc((size_t)most_channels(t), sizeof *scales);
-    int err = scales ? snapshot_round_statistics(m) : ERR_NOMEM;
+    int err = scales ? statistics_round_coded(m) : ERR_NOMEM;
     for (int e = 0; !err && e < t->entry_count; e++) {
         const struct param_entry *entry = &t->entries[e];
         float *values = m->params + entry->offset;
@@ -155,9 +142,8 @@ static int take_apart(struct parts *p, const struct model *m, const uint8_t *mas
     if (!scales)
         return ERR_NOMEM;
     p->coded = bits != SNAPSHOT_HALF;
-    bool good;
-    int err = statistics_encode(&p->statistics, m->prototypes, m->covariance, &good);
-    for (int e = 0; !err && good && e < t->entry_count; e++) {
+    bool good = true;
+    for (int e = 0; good && e < t->entry_count; e++) {
         const struct param_entry *entry = &t->entries[e];
         const float *values = m->params + entry->offset;
         if (is_conv(entry)) {
@@ -168,7 +154,7 @@ static int take_apart(struct parts *p, const struct model *m, const uint8_t *mas
         }
     }
     free(scales);
-    return err ? err : good ? 0 : ERR_INVALID;
+    return good ? 0 : ERR_INVALID;
 }
 
 /* ---- writing ---- */
@@ -190,33 +176,47 @@ static int pack_rest(const struct parts *p, struct container_section *out, void 
     return err;
 }
 
-/* `sections` has room for SNAPSHOT_SECTIONS, the first `count` are filled in. */
-static int write_parts(const struct parts *p, struct container_section *sections, int count,
-                       const char *path, uint64_t *out_bytes)
+/* Mask and kept weights, in *end and behind it; buffers[0..1] are the caller's to free. */
+static int pack_weights(struct parts *p, const struct param_table *t, const uint8_t *mask,
+                        struct container_section **end, void **buffers)
 {
-    struct container_section *s = sections + count;
-    struct packed_statistics statistics;
-    void *mask = NULL, *codes = NULL, *rest = NULL;
-    int err = statistics_pack(&p->statistics, &statistics);
+    struct arithmetic a;
+    arithmetic_encoder(&a);
+    int err = coded_section(&a, coding_mask(&a, t, mask, p->bits), SECTION_MASK, (*end)++,
+                            &buffers[0]);
     if (err)
         return err;
-    *s++ = statistics.sections[0];
-    *s++ = statistics.sections[1];
-    err = frame_pack(p->bits, bit_bytes(p->bit_count), SECTION_MASK, s++, &mask);
-    if (!err && p->coded) {
-        *s++ = halves(SECTION_SCALES, p->scale_count, p->scales);
-        err = frame_pack(p->codes, p->kept_count, SECTION_CODES, s++, &codes);
-    } else {
-        *s++ = halves(SECTION_KEPT, p->kept_count, p->kept);
+    if (!p->coded) {
+        *(*end)++ = halves(SECTION_KEPT, p->kept_count, p->kept);
+        return 0;
     }
+    *(*end)++ = halves(SECTION_SCALES, p->scale_count, p->scales);
+    arithmetic_encoder(&a);
+    return coded_section(&a, coding_weights(&a, t, mask, p->bits, p->codes), SECTION_CODES,
+                         (*end)++, &buffers[1]);
+}
+
+/* `sections` has room for SNAPSHOT_SECTIONS, the first `count` are filled in. */
+static int write_parts(struct parts *p, const struct model *m, const uint8_t *mask,
+                       struct container_section *sections, int count, const char *path,
+                       uint64_t *out_bytes)
+{
+    struct container_section *end = sections + count;
+    struct packed_statistics statistics;
+    void *buffers[3] = {NULL};
+    int err = statistics_pack(m, &statistics);
+    if (err)
+        return err;
+    *end++ = statistics.sections[0];
+    *end++ = statistics.sections[1];
+    err = pack_weights(p, &m->net->params, mask, &end, buffers);
     if (!err)
-        err = pack_rest(p, s++, &rest);
+        err = pack_rest(p, end++, &buffers[2]);
     if (!err)
-        err = container_write(path, CONTAINER_SNAPSHOT, sections, (int)(s - sections), out_bytes);
+        err = container_write(path, CONTAINER_SNAPSHOT, sections, (int)(end - sections), out_bytes);
     packed_statistics_release(&statistics);
-    free(mask);
-    free(codes);
-    free(rest);
+    for (int i = 0; i < 3; i++)
+        free(buffers[i]);
     return err;
 }
 
@@ -258,7 +258,7 @@ static int save(const struct model *m, const uint8_t *mask, int bits, const char
     if (!err && !base && p.bit_count != p.conv_count)
         err = ERR_INVALID; /* it would lack what others own */
     if (!err)
-        err = write_parts(&p, sections, count, path, out_bytes);
+        err = write_parts(&p, m, mask, sections, count, path, out_bytes);
     parts_release(&p);
     return err;
 }
@@ -277,13 +277,12 @@ int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
     return err ? err : save(m, mask, bits, path, &base, out_bytes);
 }
 
-/* Whether a refined snapshot has section `id` of its own, or none such. */
-static bool is_replaced(uint32_t id, const struct container_section *sections, int count)
+static bool is_among(uint32_t id, const struct container_section *sections, int count)
 {
     for (int i = 0; i < count; i++)
         if (sections[i].id == id)
             return true;
-    return id == MODEL_FILE_PROTOTYPES || id == SECTION_COVARIANCE_HALVES || id == MODEL_FILE_COVARIANCE;
+    return false;
 }
 
 /* Those of `of_path`, but for the `own` that `sections` has, and has room for. */
@@ -298,7 +297,7 @@ static int write_refined(struct container_section *sections, int own, const char
         return err;
     int old_count = container_sections(c, old);
     for (int i = 0; i < old_count; i++)
-        if (!is_replaced(old[i].id, sections, own))
+        if (!is_among(old[i].id, sections, own) && !statistics_section(old[i].id))
             sections[count++] = old[i];
     err = container_write(path, CONTAINER_SNAPSHOT, sections, count, out_bytes);
     container_free(c);
@@ -310,27 +309,19 @@ int snapshot_save_refined(const struct model *m, const char *of_path, const char
 {
     struct model_file_spec spec;
     struct container_section sections[MODEL_FILE_SECTIONS + 2 + CONTAINER_MAX_SECTIONS];
-    struct packed_statistics packed = {0};
-    struct statistics_codes codes;
+    struct packed_statistics packed;
     size_t folder = base_folder(path);
-    bool exact;
     int own = 0;
     if (folder != base_folder(of_path) || strncmp(of_path, path, folder) != 0)
         return ERR_INVALID;
     int err = model_file_describe(m, &spec, sections, &own);
     if (!err)
-        err = statistics_codes_init(&codes, m->net->spec.classes, model_width(m));
+        err = statistics_pack(m, &packed);
     if (err)
         return err;
-    err = statistics_encode(&codes, m->prototypes, m->covariance, &exact);
-    if (!err)
-        err = exact ? statistics_pack(&codes, &packed) : ERR_INVALID;
-    if (!err) {
-        sections[own++] = packed.sections[0];
-        sections[own++] = packed.sections[1];
-        err = write_refined(sections, own, of_path, path, out_bytes);
-    }
+    sections[own++] = packed.sections[0];
+    sections[own++] = packed.sections[1];
+    err = write_refined(sections, own, of_path, path, out_bytes);
     packed_statistics_release(&packed);
-    statistics_codes_release(&codes);
     return err;
 }

@@ -9,9 +9,9 @@
  * The first file of a chain is a standalone one; any standalone file may be the first.
  *
  * Layout in SNAPSHOT_FORMAT.md: a container (storage/container.h) with the model's spec, steps and
- * normalisation, the mask (one bit a convolution weight, entropy-coded with zstd), the kept values
- * as IEEE fp16 or as entropy-coded whole numbers of a scale (quantise.h), prototypes and covariance likewise (statistics.h), and
- * batch-norm vectors and head rows as fp16. What is saved is what is loaded: callers round the model first
+ * normalisation, the mask (one bit a convolution weight, entropy-coded), the kept values
+ * as IEEE fp16 or as entropy-coded whole numbers of a scale (quantise.h), prototypes and covariance coded likewise or as fp16
+ * (snapshot_statistics.h), and batch-norm vectors and head rows as fp16. What is saved is what is loaded: callers round the model first
  * (snapshot_round), so that they know the exact teacher.
  *
  * Functions may be called from any thread; a mask is as mask.h makes it, but only its bytes for
@@ -34,8 +34,7 @@ bool snapshot_bits_valid(int bits);
 
 /* Zeroes what the mask prunes and rounds everything else of `m`'s parameters, prototypes and covariance to what
  * a file can hold, in place: afterwards saving and loading returns them bit for bit, and rounding
- * again changes nothing. Values outside fp16's range saturate. Errors: ERR_NOMEM, and ERR_INVALID for prototypes and a covariance that no
- * unit features have (statistics.h); `m` is good for nothing then. */
+ * again changes nothing. Values outside fp16's range saturate. Errors: ERR_NOMEM (`m` good for nothing). */
 int snapshot_round(struct model *m, const uint8_t *mask, int bits);
 
 /* Writes model `m` pruned by `mask` (mask.h); `m` must be what snapshot_round leaves with the same
@@ -50,8 +49,9 @@ int snapshot_save(const struct model *m, const uint8_t *mask, int bits, const ch
 int snapshot_save_shared(const struct model *m, const uint8_t *mask, int bits,
                          const char *base_path, const char *path, uint64_t *out_bytes);
 
-/* The same of prototypes and covariance alone. Errors: as snapshot_round. */
-int snapshot_round_statistics(struct model *m);
+/* Rounds the prototypes and covariance alone of a snapshot that is to be refined (snapshot_save_refined), to halves, so that it can be again and
+ * again: coded, they would not move with a few images (snapshot_statistics.h). Errors: ERR_NOMEM (`m` good for nothing). */
+int snapshot_round_refined(struct model *m);
 
 /* Writes at `path` the snapshot that stands at `of_path`, in the same folder, with classifier, score scale, covariance, image counts
  * and prototypes of `m`, which was loaded from it and rounded since. Weights, batch norms and heads are the old file's bytes, and what
@@ -62,7 +62,9 @@ int snapshot_save_refined(const struct model *m, const char *of_path, const char
 /* Rebuilds the model from the file, and from those it builds on, where they stand beside it; new, one reference. Blocks
  * on the disk. Errors as model_load, of any of the files. */
 int snapshot_load(struct model **out, const char *path, enum conv_isa isa);
-/* The same, and which weights it and those below it claim: *out_owned, the caller's to free, is a mask
+/* The same without prototypes and covariance, which are zeros then. */
+int snapshot_load_network(struct model **out, const char *path, enum conv_isa isa);
+/* As snapshot_load, and which weights it and those below it claim: *out_owned, the caller's to free, is a mask
  * (net->params.count) of MASK_OWNED there and MASK_KEPT elsewhere. */
 int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
                         enum conv_isa isa);

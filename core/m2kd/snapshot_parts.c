@@ -20,7 +20,6 @@ void parts_release(struct parts *p)
     free(p->scales);
     free(p->kept);
     free(p->rest);
-    statistics_codes_release(&p->statistics);
 }
 
 int parts_init(struct parts *p, const struct model *m, const uint8_t *mask)
@@ -41,8 +40,7 @@ int parts_init(struct parts *p, const struct model *m, const uint8_t *mask)
     p->scales = calloc(p->scale_count, sizeof *p->scales);
     p->kept = calloc(p->conv_count, sizeof *p->kept);
     p->rest = calloc(p->rest_count, sizeof *p->rest);
-    if (p->bits && p->codes && p->scales && p->kept && p->rest &&
-        statistics_codes_init(&p->statistics, m->net->spec.classes, model_width(m)) == 0)
+    if (p->bits && p->codes && p->scales && p->kept && p->rest)
         return 0;
     parts_release(p);
     return ERR_NOMEM;
@@ -80,94 +78,24 @@ int frame_unpack(const struct container *c, uint32_t id, void *to, size_t bytes)
     return 0;
 }
 
-/* ---- prototypes and covariance ---- */
-
-/* The sign as the lowest bit, so that small codes of either have zeros above. */
-static void to_planes(size_t count, const int16_t *codes, uint8_t *planes)
+int coded_section(struct arithmetic *a, int err, uint32_t id, struct container_section *out,
+                  void **bytes)
 {
-    for (size_t i = 0; i < count; i++)
-        plane_put(planes, count, i,
-                  codes[i] < 0 ? (unsigned)-codes[i] * 2 - 1 : (unsigned)codes[i] * 2);
-}
-
-/* ERR_CORRUPT: one is -32768, which no writer makes. */
-static int from_planes(size_t count, const uint8_t *planes, int16_t *codes)
-{
-    for (size_t i = 0; i < count; i++) {
-        int folded = (int)plane_get(planes, count, i);
-        if (folded == UINT16_MAX)
-            return ERR_CORRUPT;
-        codes[i] = (int16_t)(folded & 1 ? -(folded / 2) - 1 : folded / 2);
-    }
-    return 0;
-}
-
-static size_t mean_count(const struct statistics_codes *s)
-{
-    return (size_t)s->classes * (size_t)s->width;
-}
-
-/* Bytes of the frame of the factor: exponent, pivots, planes. */
-static size_t factor_bytes(const struct statistics_codes *s)
-{
-    return sizeof(int32_t) + (size_t)s->width + plane_bytes(statistics_factor_count(s->width));
-}
-
-void packed_statistics_release(struct packed_statistics *p)
-{
-    free(p->factor);
-    free(p->means);
-    *p = (struct packed_statistics){0};
-}
-
-int statistics_pack(const struct statistics_codes *s, struct packed_statistics *out)
-{
-    size_t means = mean_count(s);
-    uint8_t *factor_plain = malloc(factor_bytes(s)), *means_plain = malloc(plane_bytes(means));
-    int32_t exponent = s->exponent;
-    int err = factor_plain && means_plain ? 0 : ERR_NOMEM;
-    *out = (struct packed_statistics){0};
-    if (!err) {
-        uint8_t *pivots = factor_plain + sizeof exponent;
-        memcpy(factor_plain, &exponent, sizeof exponent);
-        memcpy(pivots, s->pivots, (size_t)s->width);
-        to_planes(statistics_factor_count(s->width), s->factor, pivots + s->width);
-        to_planes(means, s->means, means_plain);
-        err = frame_pack(factor_plain, factor_bytes(s), SECTION_FACTOR, &out->sections[0],
-                         &out->factor);
-    }
-    if (!err)
-        err = frame_pack(means_plain, plane_bytes(means), SECTION_MEANS, &out->sections[1],
-                         &out->means);
+    size_t size_bytes;
     if (err)
-        packed_statistics_release(out);
-    free(factor_plain);
-    free(means_plain);
+        free(a->bytes);
+    else
+        err = arithmetic_finish(a, bytes, &size_bytes);
+    if (!err)
+        *out = (struct container_section){id, size_bytes, *bytes};
     return err;
 }
 
-int statistics_unpack(const struct container *c, struct statistics_codes *s)
+int coded_open(struct arithmetic *a, const struct container *c, uint32_t id)
 {
-    size_t means = mean_count(s);
-    uint8_t *factor_plain = malloc(factor_bytes(s)), *means_plain = malloc(plane_bytes(means));
-    int32_t exponent;
-    int err = factor_plain && means_plain ? 0 : ERR_NOMEM;
+    struct container_section s;
+    int err = container_find(c, id, &s);
     if (!err)
-        err = frame_unpack(c, SECTION_FACTOR, factor_plain, factor_bytes(s));
-    if (!err)
-        err = frame_unpack(c, SECTION_MEANS, means_plain, plane_bytes(means));
-    if (!err) {
-        const uint8_t *pivots = factor_plain + sizeof exponent;
-        memcpy(&exponent, factor_plain, sizeof exponent);
-        memcpy(s->pivots, pivots, (size_t)s->width);
-        s->exponent = exponent;
-        err = exponent < STATISTICS_EXPONENT_MIN || exponent > STATISTICS_EXPONENT_MAX
-                  ? ERR_CORRUPT
-                  : from_planes(statistics_factor_count(s->width), pivots + s->width, s->factor);
-    }
-    if (!err)
-        err = from_planes(means, means_plain, s->means);
-    free(factor_plain);
-    free(means_plain);
+        arithmetic_decoder(a, s.data, s.size_bytes);
     return err;
 }

@@ -1,9 +1,9 @@
 /*
  * snapshot_parts.h - what writing and reading a snapshot have in common: a model taken apart, as the file stores it.
- * Private to snapshot.c, snapshot_read.c, snapshot_parts.c and, for its section BASE, model/retire.c.
+ * Private to snapshot*.c and, for its section BASE, model/retire.c.
  *
- * All parameter sections are walks over the parameter table in its order: MASK, SCAL and CODE or KEPT over the convolution
- * weights, REST over everything else. Every one of them is one array of the parts.
+ * All parameter sections are walks over the parameter table in its order: MSKA, SCAL and CODA or KEPT over the convolution
+ * weights, RESF over everything else. Every one of them is one array of the parts.
  */
 #ifndef ACCRETED_CORE_M2KD_SNAPSHOT_PARTS_H
 #define ACCRETED_CORE_M2KD_SNAPSHOT_PARTS_H
@@ -12,22 +12,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/m2kd/prototypes.h"
-#include "core/m2kd/statistics.h"
+#include "core/m2kd/snapshot_coding.h"
 #include "core/model/model.h"
 #include "core/storage/container.h"
 
-#define SECTION_MASK CONTAINER_ID('M', 'A', 'S', 'K')
+#define SECTION_MASK CONTAINER_ID('M', 'S', 'K', 'A')
 #define SECTION_KEPT CONTAINER_ID('K', 'E', 'P', 'T')
 #define SECTION_SCALES CONTAINER_ID('S', 'C', 'A', 'L')
-#define SECTION_CODES CONTAINER_ID('C', 'O', 'D', 'E')
+#define SECTION_CODES CONTAINER_ID('C', 'O', 'D', 'A')
 #define SECTION_REST CONTAINER_ID('R', 'E', 'S', 'F')
 #define SECTION_BASE CONTAINER_ID('B', 'A', 'S', 'E')
-#define SECTION_FACTOR CONTAINER_ID('C', 'O', 'V', 'F')
-#define SECTION_MEANS CONTAINER_ID('M', 'E', 'A', 'N')
-/* Of earlier files: what SECTION_REST has, and, with MODEL_FILE_PROTOTYPES, what SECTION_FACTOR and SECTION_MEANS have. */
-#define SECTION_REST_HALVES CONTAINER_ID('R', 'E', 'S', 'T')
-#define SECTION_COVARIANCE_HALVES CONTAINER_ID('C', 'O', 'V', 'H')
+/* Of earlier files: what SECTION_MASK, SECTION_CODES and SECTION_REST have. */
+#define SECTION_MASK_FRAME CONTAINER_ID('M', 'A', 'S', 'K')
+#define SECTION_CODES_FRAME CONTAINER_ID('C', 'O', 'D', 'E')
+#define SECTION_REST_PLAIN CONTAINER_ID('R', 'E', 'S', 'T')
 
 /* The BASE section, as it stands in the file: the one below, in the same folder. */
 struct base {
@@ -47,7 +45,6 @@ struct parts {
     uint16_t *scales;    /* (scale_count): one an output channel of each convolution */
     uint16_t *kept;      /* (kept_count) */
     uint16_t *rest;
-    struct statistics_codes statistics;
 };
 
 /* Where the walk over all convolutions stands. */
@@ -69,7 +66,7 @@ static inline size_t bit_bytes(size_t bits)
     return (bits + 7) / 8;
 }
 
-/* Numbers of 16 bits as frames have them, in two planes: the low bytes of all, then the high ones. */
+/* Numbers of 16 bits as the frame of SECTION_REST has them, in two planes: the low bytes of all, then the high ones. */
 static inline size_t plane_bytes(size_t count)
 {
     return 2 * count;
@@ -90,17 +87,12 @@ int frame_pack(const void *data, size_t bytes, uint32_t id, struct container_sec
 /* Unpacks section `id`, a frame that must hold exactly `bytes`. Errors: ERR_FORMAT. */
 int frame_unpack(const struct container *c, uint32_t id, void *to, size_t bytes);
 
-/* The sections of a model's prototypes and covariance. */
-struct packed_statistics {
-    void *factor, *means;
-    struct container_section sections[2];
-};
-
-/* Errors: ERR_NOMEM (nothing to release). */
-int statistics_pack(const struct statistics_codes *s, struct packed_statistics *out);
-void packed_statistics_release(struct packed_statistics *p);
-/* Errors: ERR_FORMAT, ERR_CORRUPT (codes that no writer makes), ERR_NOMEM. */
-int statistics_unpack(const struct container *c, struct statistics_codes *s);
+/* A section of what *a coded, which is done with then; *bytes is the caller's to free. `err`: what coding said, which is returned.
+ * Errors: ERR_NOMEM. */
+int coded_section(struct arithmetic *a, int err, uint32_t id, struct container_section *out,
+                  void **bytes);
+/* A decoder of section `id`. Errors: ERR_FORMAT (there is none). */
+int coded_open(struct arithmetic *a, const struct container *c, uint32_t id);
 
 /* The length of the folder's name in a path, with the slash. */
 size_t base_folder(const char *path);

@@ -4,7 +4,6 @@
  * A file of the shared store says which file it builds on, that one the next, and so on to one that stands alone. They
  * are read from there back: each claims some of the weights that those before it left free.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +11,7 @@
 #include "core/m2kd/mask.h"
 #include "core/m2kd/snapshot.h"
 #include "core/m2kd/snapshot_parts.h"
+#include "core/m2kd/snapshot_statistics.h"
 #include "core/model/model_file.h"
 #include "core/nn/half.h"
 
@@ -26,47 +26,73 @@ static int read_halves(const struct container *c, uint32_t id, size_t count, uin
     return err;
 }
 
-/* Unpacks the mask into p->bits and counts its ones into p->kept_count. */
-static int read_mask(struct parts *p, const struct container *c)
+/* The mask, as it is coded or, in earlier files, packed. */
+static int read_bits(struct parts *p, const struct container *c, const struct param_table *t,
+                     const uint8_t *owned)
 {
+    struct container_section s;
+    struct arithmetic a;
     size_t bytes = bit_bytes(p->bit_count);
-    int err = frame_unpack(c, SECTION_MASK, p->bits, bytes);
-    if (err)
+    int err;
+    if (container_find(c, SECTION_MASK, &s) != 0) {
+        err = frame_unpack(c, SECTION_MASK_FRAME, p->bits, bytes);
+        if (!err && p->bit_count % 8 != 0 && p->bits[bytes - 1] >> p->bit_count % 8 != 0)
+            err = ERR_FORMAT;
         return err;
-    if (p->bit_count % 8 != 0 && p->bits[bytes - 1] >> p->bit_count % 8 != 0)
-        return ERR_FORMAT;
-    for (size_t i = 0; i < bytes; i++)
-        p->kept_count += (size_t)__builtin_popcount(p->bits[i]);
-    return 0;
+    }
+    err = coded_open(&a, c, SECTION_MASK);
+    if (!err)
+        err = coding_mask(&a, t, owned, p->bits);
+    return err ? err : arithmetic_end(&a);
 }
 
-/* Codes and scales, with the only values a writer makes. */
-static int read_codes(struct parts *p, const struct container *c)
+/* The codes, likewise; with the only values a writer makes. */
+static int read_codes(struct parts *p, const struct container *c, const struct param_table *t,
+                      const uint8_t *owned)
+{
+    struct container_section s;
+    struct arithmetic a;
+    int err;
+    if (container_find(c, SECTION_CODES, &s) != 0) {
+        err = frame_unpack(c, SECTION_CODES_FRAME, p->codes, p->kept_count);
+        for (size_t i = 0; !err && i < p->kept_count; i++)
+            if (p->codes[i] == INT8_MIN)
+                err = ERR_CORRUPT;
+        return err;
+    }
+    err = coded_open(&a, c, SECTION_CODES);
+    if (!err)
+        err = coding_weights(&a, t, owned, p->bits, p->codes);
+    return err ? err : arithmetic_end(&a);
+}
+
+static int read_scales(struct parts *p, const struct container *c)
 {
     int err = read_halves(c, SECTION_SCALES, p->scale_count, p->scales);
-    if (!err)
-        err = frame_unpack(c, SECTION_CODES, p->codes, p->kept_count);
-    for (size_t i = 0; !err && i < p->kept_count; i++)
-        if (p->codes[i] == INT8_MIN)
-            err = ERR_CORRUPT;
     for (size_t i = 0; !err && i < p->scale_count; i++)
         if (p->scales[i] >> 15)
             err = ERR_CORRUPT;
     return err;
 }
 
-/* The mask and the weights it keeps. */
-static int read_weights(struct parts *p, const struct container *c)
+/* The mask and the weights it keeps. `owned`: those of files below. */
+static int read_weights(struct parts *p, const struct container *c, const struct param_table *t,
+                        const uint8_t *owned)
 {
     struct container_section s;
-    int err = read_mask(p, c);
-    p->coded = container_find(c, SECTION_CODES, &s) == 0;
-    if (!err && p->coded && container_find(c, SECTION_KEPT, &s) == 0)
-        err = ERR_FORMAT;
-    if (!err)
-        err = p->coded ? read_codes(p, c)
-                       : read_halves(c, SECTION_KEPT, p->kept_count, p->kept);
-    return err;
+    p->coded = container_find(c, SECTION_CODES, &s) == 0 ||
+               container_find(c, SECTION_CODES_FRAME, &s) == 0;
+    int err = p->coded == (container_find(c, SECTION_KEPT, &s) == 0)
+                  ? ERR_FORMAT
+                  : read_bits(p, c, t, owned);
+    for (size_t i = 0; !err && i < bit_bytes(p->bit_count); i++)
+        p->kept_count += (size_t)__builtin_popcount(p->bits[i]);
+    if (err)
+        return err;
+    if (!p->coded)
+        return read_halves(c, SECTION_KEPT, p->kept_count, p->kept);
+    err = read_scales(p, c);
+    return err ? err : read_codes(p, c, t, owned);
 }
 
 /* Fills in the weights this file keeps; they are owned from now on. */
@@ -113,70 +139,12 @@ static void put_rest(const struct parts *p, struct model *m)
     }
 }
 
-/* Halves of the power of two that the section begins with, which the largest needs. */
-static int restore_halves(struct model *m, const struct container *c)
-{
-    const size_t count = COVARIANCE_FLOATS(model_width(m)), head = sizeof(float);
-    const uint8_t *from;
-    float scale;
-    int exponent;
-    const void *section;
-    int err = container_find_sized(c, SECTION_COVARIANCE_HALVES, head + count * sizeof(uint16_t), &section);
-    if (err)
-        return err;
-    from = section;
-    memcpy(&scale, from, head);
-    if (!isnormal(scale) || frexpf(scale, &exponent) != 0.5f)
-        return ERR_CORRUPT;
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, from + head + i * sizeof half, sizeof half);
-        m->covariance[i] = half_to_float(half) * scale;
-    }
-    return 0;
-}
-
-/* As files of before there was SECTION_FACTOR have them: prototypes in halves, the covariance in halves or, earlier still, in floats. */
-static int restore_earlier_statistics(struct model *m, const struct container *c)
-{
-    size_t count = model_file_prototypes(m);
-    struct container_section s;
-    uint16_t *prototypes = malloc(count * sizeof *prototypes);
-    int err = prototypes ? read_halves(c, MODEL_FILE_PROTOTYPES, count, prototypes) : ERR_NOMEM;
-    for (size_t i = 0; i < count && !err; i++)
-        m->prototypes[i] = half_to_float(prototypes[i]);
-    free(prototypes);
-    if (err)
-        return err;
-    return container_find(c, SECTION_COVARIANCE_HALVES, &s) == 0
-               ? restore_halves(m, c)
-               : model_file_floats(c, MODEL_FILE_COVARIANCE, COVARIANCE_FLOATS(model_width(m)),
-                                   m->covariance);
-}
-
-static int restore_statistics(struct model *m, struct parts *p, const struct container *c)
-{
-    struct container_section s;
-    int err;
-    if (container_find(c, SECTION_FACTOR, &s) == 0) {
-        err = statistics_unpack(c, &p->statistics);
-        if (!err)
-            err = statistics_decode(&p->statistics, m->prototypes, m->covariance);
-    } else {
-        err = restore_earlier_statistics(m, c);
-    }
-    if (!err && !statistics_in_range(m->net->spec.classes, model_width(m), m->prototypes,
-                                     m->covariance))
-        err = ERR_CORRUPT;
-    return err;
-}
-
 /* Files of before there was SECTION_REST have the halves as they are. */
 static int read_rest(struct parts *p, const struct container *c)
 {
     struct container_section s;
     if (container_find(c, SECTION_REST, &s) != 0)
-        return read_halves(c, SECTION_REST_HALVES, p->rest_count, p->rest);
+        return read_halves(c, SECTION_REST_PLAIN, p->rest_count, p->rest);
     uint8_t *planes = malloc(plane_bytes(p->rest_count));
     if (!planes)
         return ERR_NOMEM;
@@ -187,11 +155,12 @@ static int read_rest(struct parts *p, const struct container *c)
     return err;
 }
 
-static int restore_rest(struct model *m, struct parts *p, const struct container *c)
+static int restore_rest(struct model *m, struct parts *p, const struct container *c,
+                        bool statistics)
 {
     int err = read_rest(p, c);
-    if (!err)
-        err = restore_statistics(m, p, c);
+    if (!err && statistics)
+        err = statistics_restore(m, c);
     if (err)
         return err;
     put_rest(p, m);
@@ -202,6 +171,7 @@ static int restore_rest(struct model *m, struct parts *p, const struct container
 struct rebuilding {
     struct model *m;
     uint8_t *owned;        /* by the files read so far */
+    bool statistics;       /* are asked for */
     char path[PATH_BYTES]; /* of one of them */
     size_t folder;         /* bytes of the path that are the same for all */
 };
@@ -249,22 +219,24 @@ static int restore_weights(struct rebuilding *r, const struct model *at, const s
         err = parts_init(&p, r->m, r->owned);
     if (err)
         return err;
-    err = read_weights(&p, c);
+    err = read_weights(&p, c, &r->m->net->params, r->owned);
     if (!err)
         put_weights(&p, r->m, r->owned);
     if (!err && at == r->m)
-        err = restore_rest(r->m, &p, c);
+        err = restore_rest(r->m, &p, c, r->statistics);
     parts_release(&p);
     return err;
 }
 
-static int rebuild(struct model *m, uint8_t *owned, const struct container *c, const char *path)
+static int rebuild(struct model *m, uint8_t *owned, const struct container *c, const char *path,
+                   bool statistics)
 {
     struct rebuilding *r = calloc(1, sizeof *r);
     if (!r)
         return ERR_NOMEM;
     r->m = m;
     r->owned = owned;
+    r->statistics = statistics;
     r->folder = base_folder(path);
     memset(owned, MASK_KEPT, m->net->params.count);
     int err = r->folder < sizeof r->path ? 0 : ERR_INVALID;
@@ -276,8 +248,8 @@ static int rebuild(struct model *m, uint8_t *owned, const struct container *c, c
     return err;
 }
 
-int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
-                        enum conv_isa isa)
+static int load(struct model **out, uint8_t **out_owned, const char *path, enum conv_isa isa,
+                bool statistics)
 {
     struct container *c;
     struct model *m = NULL;
@@ -289,7 +261,7 @@ int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *pat
     if (!err && !(owned = malloc(m->net->params.count)))
         err = ERR_NOMEM;
     if (!err)
-        err = rebuild(m, owned, c, path);
+        err = rebuild(m, owned, c, path, statistics);
     container_free(c);
     if (err) {
         model_release(m);
@@ -301,10 +273,25 @@ int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *pat
     return 0;
 }
 
+int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
+                        enum conv_isa isa)
+{
+    return load(out, out_owned, path, isa, true);
+}
+
 int snapshot_load(struct model **out, const char *path, enum conv_isa isa)
 {
     uint8_t *owned;
-    int err = snapshot_load_owned(out, &owned, path, isa);
+    int err = load(out, &owned, path, isa, true);
+    if (!err)
+        free(owned);
+    return err;
+}
+
+int snapshot_load_network(struct model **out, const char *path, enum conv_isa isa)
+{
+    uint8_t *owned;
+    int err = load(out, &owned, path, isa, false);
     if (!err)
         free(owned);
     return err;

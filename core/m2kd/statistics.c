@@ -13,7 +13,7 @@
 /* LAPACK, Fortran calling convention; comes with OpenBLAS. */
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 
-enum { CODE_MAX = INT16_MAX, PIVOT_STEPS = 32 /* to an octave */ };
+enum { PIVOT_STEPS = 32 }; /* to an octave */
 
 size_t statistics_factor_count(int width)
 {
@@ -25,7 +25,7 @@ int statistics_codes_init(struct statistics_codes *s, int classes, int width)
     *s = (struct statistics_codes){classes, width, STATISTICS_EXPONENT_MIN, NULL, NULL, NULL};
     s->pivots = calloc((size_t)width, sizeof *s->pivots);
     s->factor = calloc(statistics_factor_count(width) + 1, sizeof *s->factor);
-    s->means = calloc((size_t)classes * (size_t)width, sizeof *s->means);
+    s->means = calloc((size_t)classes * (size_t)width + 1, sizeof *s->means);
     if (s->pivots && s->factor && s->means)
         return 0;
     statistics_codes_release(s);
@@ -94,8 +94,8 @@ int statistics_decode(const struct statistics_codes *s, float *prototypes, float
     size_t width = (size_t)n, count = (size_t)s->classes * width;
     double *factor = malloc(width * width * sizeof *factor);
     double *sums = malloc(width * width * sizeof *sums);
-    double *means = malloc(count * sizeof *means);
-    double *mapped = malloc(count * sizeof *mapped);
+    double *means = malloc((count + 1) * sizeof *means);
+    double *mapped = malloc((count + 1) * sizeof *mapped);
     double *pivots = malloc(width * sizeof *pivots);
     int err = factor && sums && means && mapped && pivots ? 0 : ERR_NOMEM;
     if (err)
@@ -129,11 +129,6 @@ static double between(double x, double most)
     return fmax(-most, fmin(most, x));
 }
 
-static int16_t code_of(double x)
-{
-    return (int16_t)rint(between(x, CODE_MAX));
-}
-
 /* square (width, width) = the lower triangle of C + 2^exponent I. */
 static void add_ridge(int width, const float *covariance, int exponent, double *square)
 {
@@ -155,19 +150,21 @@ static void encode_factor(struct statistics_codes *s, double *square)
         s->pivots[i] = (uint8_t)rint(fmax(0, between(PIVOT_STEPS * octaves, UINT8_MAX)));
         row[i] = pivot(s, (int)i);
         for (size_t j = 0; j < i; j++) {
-            *code = code_of(row[j] / (row[i] * STATISTICS_FACTOR_STEP));
+            *code = (int16_t)rint(between(row[j] / (row[i] * STATISTICS_FACTOR_STEP), INT16_MAX));
             row[j] = *code++ * row[i] * STATISTICS_FACTOR_STEP;
         }
     }
 }
 
-/* Codes of one mean; of one that is not 0, one of them at least. */
-static void encode_mean(int width, const float *mean, const double *solved, int16_t *codes)
+/* Codes of one mean; of one that is not 0, one of them at least. Whether they can hold it. */
+static bool encode_mean(int width, const float *mean, const double *solved, int16_t *codes)
 {
     int largest = 0;
     bool any = false, zero = true;
     for (int i = 0; i < width; i++) {
-        codes[i] = code_of(solved[i] / STATISTICS_MEAN_STEP);
+        if (!(fabs(solved[i]) <= STATISTICS_MEAN_MAX * STATISTICS_MEAN_STEP))
+            return false;
+        codes[i] = (int16_t)rint(solved[i] / STATISTICS_MEAN_STEP);
         any = any || codes[i] != 0;
         zero = zero && mean[i] == 0;
         if (fabs(solved[i]) > fabs(solved[largest]))
@@ -175,30 +172,37 @@ static void encode_mean(int width, const float *mean, const double *solved, int1
     }
     if (!any && !zero)
         codes[largest] = solved[largest] < 0 ? -1 : 1;
+    return true;
 }
 
-/* With the ridge 2^s->exponent, or the first larger one that makes a covariance; there is one for entries that are in range. `square`: (width, width) of scratch; solved: (classes, width). */
+/* Codes with the ridge 2^s->exponent. *made: there are any. */
 static int encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
-                  double *square, double *solved)
+                  bool *made)
 {
     int n = s->width, info;
     size_t width = (size_t)n, count = (size_t)s->classes * width;
-    for (;; s->exponent++) {
-        if (s->exponent > STATISTICS_EXPONENT_MAX)
-            return ERR_INVALID;
-        add_ridge(n, covariance, s->exponent, square);
-        dpotrf_("U", &n, square, &n, &info);
-        if (info == 0)
-            break;
-    }
+    double *square = malloc(width * width * sizeof *square);
+    double *solved = malloc((count + 1) * sizeof *solved);
+    int err = square && solved ? 0 : ERR_NOMEM;
+    *made = false;
+    if (err)
+        goto out;
+    add_ridge(n, covariance, s->exponent, square);
+    dpotrf_("U", &n, square, &n, &info);
+    if (info != 0)
+        goto out;
     encode_factor(s, square);
     for (size_t i = 0; i < count; i++)
         solved[i] = prototypes[i];
     cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, s->classes, n, 1,
                 square, n, solved, n);
-    for (size_t c = 0; c < (size_t)s->classes; c++)
-        encode_mean(n, prototypes + c * width, solved + c * width, s->means + c * width);
-    return 0;
+    *made = true;
+    for (size_t c = 0; c < (size_t)s->classes && *made; c++)
+        *made = encode_mean(n, prototypes + c * width, solved + c * width, s->means + c * width);
+out:
+    free(square);
+    free(solved);
+    return err;
 }
 
 /* The exponent of a power of two at most a tenth of the mean variance. */
@@ -215,19 +219,6 @@ static int natural_exponent(int width, const float *covariance)
     return exponent > STATISTICS_EXPONENT_MIN ? exponent : STATISTICS_EXPONENT_MIN;
 }
 
-/* Whether decoding gives these floats; room for those it gives. */
-static int decodes_to(const struct statistics_codes *s, const float *prototypes,
-                      const float *covariance, float *prototypes_room, float *covariance_room,
-                      bool *same)
-{
-    size_t width = (size_t)s->width;
-    int err = statistics_decode(s, prototypes_room, covariance_room);
-    *same = !err &&
-            memcmp(prototypes_room, prototypes, (size_t)s->classes * width * sizeof(float)) == 0 &&
-            memcmp(covariance_room, covariance, width * (width + 1) / 2 * sizeof(float)) == 0;
-    return err;
-}
-
 static bool all_in_range(size_t count, const float *values)
 {
     for (size_t i = 0; i < count; i++)
@@ -236,43 +227,76 @@ static bool all_in_range(size_t count, const float *values)
     return true;
 }
 
-bool statistics_in_range(int classes, int width, const float *prototypes, const float *covariance)
+static bool in_range(const struct statistics_codes *s, const float *prototypes,
+                     const float *covariance)
 {
-    size_t triangle = (size_t)width * (size_t)(width + 1) / 2;
-    return all_in_range((size_t)classes * (size_t)width, prototypes) &&
-           all_in_range(triangle, covariance);
+    size_t width = (size_t)s->width;
+    return all_in_range((size_t)s->classes * width, prototypes) &&
+           all_in_range(width * (width + 1) / 2, covariance);
 }
 
 int statistics_encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
-                      bool *exact)
+                      bool *made)
+{
+    *made = false;
+    if (!in_range(s, prototypes, covariance))
+        return 0;
+    s->exponent = natural_exponent(s->width, covariance);
+    int err = s->exponent <= STATISTICS_EXPONENT_MAX ? encode(s, prototypes, covariance, made) : 0;
+    while (!err && !*made && s->exponent < STATISTICS_EXPONENT_MAX) {
+        s->exponent++;
+        err = encode(s, prototypes, covariance, made);
+    }
+    return err;
+}
+
+/* Whether the codes of these floats with the ridge 2^s->exponent decode to them. */
+static int encodes_exactly(struct statistics_codes *s, const float *prototypes,
+                           const float *covariance, bool *exact)
 {
     size_t width = (size_t)s->width, count = (size_t)s->classes * width;
     size_t triangle = width * (width + 1) / 2;
-    if (!statistics_in_range(s->classes, s->width, prototypes, covariance))
-        return ERR_INVALID;
-    double *square = malloc(width * width * sizeof *square);
-    double *solved = malloc(count * sizeof *solved);
-    float *prototypes_room = malloc(count * sizeof *prototypes_room);
-    float *covariance_room = malloc(triangle * sizeof *covariance_room);
-    int err = square && solved && prototypes_room && covariance_room ? 0 : ERR_NOMEM;
-    /* Floats that were decoded have almost the trace of those they came of: the exponent of their codes may be one more or one less. The
-     * last try is the first again, whose codes stay. */
-    static const int tries[] = {0, 1, -1, 0};
-    int first = natural_exponent(s->width, covariance);
-    *exact = false;
-    for (size_t t = 0; t < sizeof tries / sizeof *tries && !err && !*exact; t++) {
-        s->exponent = first + tries[t];
-        if (s->exponent < STATISTICS_EXPONENT_MIN)
-            continue;
-        err = encode(s, prototypes, covariance, square, solved);
-        if (t == 0)
-            first = s->exponent;
-        if (!err && t + 1 < sizeof tries / sizeof *tries)
-            err = decodes_to(s, prototypes, covariance, prototypes_room, covariance_room, exact);
+    int err = encode(s, prototypes, covariance, exact);
+    if (err || !*exact)
+        return err;
+    float *decoded = malloc((count + triangle) * sizeof *decoded);
+    if (!decoded)
+        return ERR_NOMEM;
+    err = statistics_decode(s, decoded, decoded + count);
+    *exact = !err && memcmp(decoded, prototypes, count * sizeof *decoded) == 0 &&
+             memcmp(decoded + count, covariance, triangle * sizeof *decoded) == 0;
+    free(decoded);
+    return err;
+}
+
+/* The same of the first few features alone, which tells almost all that is not exact from what is, for nothing. */
+static int begins_exactly(int exponent, int width, const float *covariance, bool *exact)
+{
+    enum { FEW = 8 };
+    struct statistics_codes few;
+    int err = statistics_codes_init(&few, 0, width < FEW ? width : FEW);
+    if (err)
+        return err;
+    few.exponent = exponent;
+    err = encodes_exactly(&few, covariance, covariance, exact); /* of no class: no prototypes */
+    statistics_codes_release(&few);
+    return err;
+}
+
+int statistics_find(struct statistics_codes *s, const float *prototypes, const float *covariance,
+                    bool *found)
+{
+    int err = 0;
+    *found = false;
+    if (!in_range(s, prototypes, covariance))
+        return 0;
+    /* Decoding leaves the trace, and so the exponent, almost as it was; where it was not the natural one, it was larger. */
+    for (int exponent = natural_exponent(s->width, covariance) - 1;
+         exponent <= STATISTICS_EXPONENT_MAX && !err && !*found; exponent++) {
+        s->exponent = exponent > STATISTICS_EXPONENT_MIN ? exponent : STATISTICS_EXPONENT_MIN;
+        err = begins_exactly(s->exponent, s->width, covariance, found);
+        if (!err && *found)
+            err = encodes_exactly(s, prototypes, covariance, found);
     }
-    free(square);
-    free(solved);
-    free(prototypes_room);
-    free(covariance_room);
     return err;
 }

@@ -2,8 +2,8 @@
  * statistics.h - the means of the classes and their covariance in few bits. Pure functions, threads that of BLAS.
  *
  * An error counts by how many standard deviations it is, and of features that lie close to each other's linear combinations the last
- * deviations are small. So the covariance C is stored by its Cholesky factor: C + r I = L L', r a power of two, about a fifteenth of the
- * mean variance. L_ii, the pivot, is the deviation that the features before i leave; it is sqrt(r) times a power of 2^(1/32), and
+ * deviations are small. So the covariance C is stored by its Cholesky factor: C + r I = L L', r a power of two, a twentieth to a tenth
+ * of the mean variance. L_ii, the pivot, is the deviation that the features before i leave; it is sqrt(r) times a power of 2^(1/32), and
  * L_ij, j < i, a whole number of STATISTICS_FACTOR_STEP pivots. What comes back is a covariance by its form, r I less.
  * A mean p is stored as y, p = L y, whose entries are deviations, each a whole number of STATISTICS_MEAN_STEP.
  *
@@ -19,7 +19,8 @@
 #define STATISTICS_FACTOR_STEP (1.0 / 64)
 #define STATISTICS_MEAN_STEP (1.0 / 16)
 /* r = 2^exponent. The least is where a mean of 1 has the largest code; with the largest any entries in range make a covariance. */
-enum { STATISTICS_EXPONENT_MIN = -22, STATISTICS_EXPONENT_MAX = 23 };
+enum { STATISTICS_EXPONENT_MIN = -18, STATISTICS_EXPONENT_MAX = 23 };
+enum { STATISTICS_MEAN_MAX = 8192 }; /* of its codes */
 /* Of means and covariance, far above those of unit features. */
 #define STATISTICS_ENTRY_MAX 1024.0f
 
@@ -28,7 +29,7 @@ struct statistics_codes {
     int exponent;    /* STATISTICS_EXPONENT_MIN..MAX */
     uint8_t *pivots; /* (width): L_ii = 2^(exponent / 2 + pivot / 32) */
     int16_t *factor; /* (width (width - 1) / 2): L_ij over its step, j < i, row by row */
-    int16_t *means;  /* (classes, width): y over its step; all 0 for a mean that is 0, and for no other */
+    int16_t *means;  /* (classes, width): y over its step, at most STATISTICS_MEAN_MAX; all 0 for a mean that is 0, and for no other */
 };
 
 /* Codes all zero. Errors: ERR_NOMEM. */
@@ -38,16 +39,17 @@ void statistics_codes_release(struct statistics_codes *s);
 /* Whole numbers of the factor. */
 size_t statistics_factor_count(int width);
 
-/* Whether all prototypes (classes, width) and all entries of the covariance are finite and at most STATISTICS_ENTRY_MAX. */
-bool statistics_in_range(int classes, int width, const float *prototypes, const float *covariance);
-
-/* Codes of `prototypes` (classes, width) and `covariance` (the lower triangle, row by row). *exact: decoding gives
- * back the very floats, as it does for those that were decoded before. A matrix that is no covariance becomes one by a larger r.
- * Errors: ERR_INVALID (not in range), ERR_NOMEM. */
+/* The nearest codes of `prototypes` (classes, width) and `covariance` (the lower triangle, row by row). A matrix that is no covariance becomes one
+ * by a larger r. *made: there are codes for them, which need entries of at most STATISTICS_ENTRY_MAX and means of at most so many deviations.
+ * Errors: ERR_NOMEM. */
 int statistics_encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
-                      bool *exact);
+                      bool *made);
+/* The codes that decode to these very floats. *found: there are such codes, as there are for floats that were decoded, but for those of matrices
+ * so close to singular that their own rounding hides it. Errors: ERR_NOMEM. */
+int statistics_find(struct statistics_codes *s, const float *prototypes, const float *covariance,
+                    bool *found);
 
-/* Finite floats; of codes that no encoder wrote they may be out of range. Errors: ERR_NOMEM. */
+/* Finite floats, whatever the codes. Errors: ERR_NOMEM. */
 int statistics_decode(const struct statistics_codes *s, float *prototypes, float *covariance);
 
 #endif

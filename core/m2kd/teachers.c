@@ -40,7 +40,7 @@ static int load_teacher(struct teacher *teacher, const char *path, int step,
                         const struct teachers_options *o)
 {
     struct model *m;
-    int err = snapshot_load(&m, path, o->isa);
+    int err = snapshot_load_network(&m, path, o->isa);
     if (err)
         return err;
     if (m->step_count != step + 1) {

@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "core/err.h"
 #include "core/m2kd/prototypes.h"
 #include "core/m2kd/snapshot_parts.h"
+#include "core/m2kd/snapshot_statistics.h"
 #include "core/model/model_file.h"
 
 void model_retire(struct model *m, int class_index)
@@ -166,30 +166,6 @@ static int forget_rows(struct container_section *prototypes, const int *classes,
     return 0;
 }
 
-/* Of the codes, which are packed: in the frame *packed that the section then borrows. */
-static int forget_codes(const struct container *c, struct container_section *means,
-                        const int *classes, int count, int known, void **packed, bool *changed)
-{
-    unsigned long long bytes = ZSTD_getFrameContentSize(means->data, means->size_bytes);
-    size_t rows = plane_bytes((size_t)known); /* at least a feature each */
-    if (known > RESNET_MAX_CLASSES || bytes > rows * MODEL_MAX_WIDTH || bytes == 0 ||
-        bytes % rows != 0)
-        return ERR_FORMAT;
-    uint8_t *planes = malloc((size_t)bytes);
-    if (!planes)
-        return ERR_NOMEM;
-    int err = frame_unpack(c, SECTION_MEANS, planes, (size_t)bytes);
-    if (!err) {
-        size_t width = (size_t)bytes / rows;
-        bool low = zero_rows(planes, width, classes, count);
-        bool high = zero_rows(planes + bytes / 2, width, classes, count);
-        *changed = low || high;
-        err = frame_pack(planes, (size_t)bytes, SECTION_MEANS, means, packed);
-    }
-    free(planes);
-    return err;
-}
-
 /* Zeroes prototypes in a section that borrows *copy afterwards, which is the caller's to free. */
 static int forget_prototypes(const struct container *c, struct container_section *sections,
                              int section_count, const int *classes, int count, void **copy,
@@ -204,7 +180,7 @@ static int forget_prototypes(const struct container *c, struct container_section
     if (err)
         return err;
     if (means)
-        return forget_codes(c, means, classes, count, known, copy, changed);
+        return statistics_forget(c, classes, count, means, copy, changed);
     return rows ? forget_rows(rows, classes, count, known, copy, changed) : ERR_FORMAT;
 }
 

@@ -86,7 +86,7 @@ def test_snapshots_are_small_and_measured(learned):
     for s in snapshots:
         assert (learned.daemon.data_dir / "snapshots" / str(s["version"])).stat().st_size == s["bytes"]
         assert s["share"] == pytest.approx(s["bytes"] / s["dense_bytes"], rel=1e-6)
-        assert s["share"] < 0.2 # half of the weights at 6 bits of 32, the mask, and the rest as fp16
+        assert s["share"] < 0.2 # half of the weights at 6 bits of 32, the mask, and the rest
         assert s["sparsity"] == pytest.approx(0.5, abs=0.02)
         assert s["accuracy_lost"] == pytest.approx(s["accuracy_dense"] - s["accuracy_pruned"])
 

@@ -174,17 +174,13 @@ def snapshots():
     rest = numpy.full(4 * channels + 2 * (64 + 16 + 32 + 3), 0.5, "<f2")
     spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 2, 1, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)
     covariance = ("COVA", numpy.full(64 * 65 // 2, 0.25, "<f4").tobytes())
-    common = [("SPEC", spec), ("STEP", struct.pack("<i", 2)), ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes()))]
-    # Statistics and the rest as they are written, and as they once were, which readers still take.
-    def planes(numbers):
-        return (numbers & 255).astype(numpy.uint8).tobytes() + (numbers >> 8).astype(numpy.uint8).tobytes()
-    factor = struct.pack("<i", -8) + bytes(range(64)) + planes(rng.integers(0, 300, 64 * 63 // 2))
-    written = [("COVF", frame(factor)), ("MEAN", frame(planes(rng.integers(0, 300, 128)))), ("RESF", frame(planes(rest.view("<u2"))))]
-    once = [covariance, ("REST", rest.tobytes()), ("PROT", numpy.full(128, 0.125, "<f2").tobytes())]
+    common = [("SPEC", spec), ("STEP", struct.pack("<i", 2)), covariance,
+              ("MASK", frame(numpy.packbits(kept, bitorder="little").tobytes())),
+              ("REST", rest.tobytes()), ("PROT", numpy.full(128, 0.125, "<f2").tobytes())]
     codes = rng.integers(-31, 32, kept.sum(), dtype=numpy.int8)
-    save("snapshot", "codes", container(2, [*common, *written, ("SCAL", struct.pack("<H", 0x3c00) * channels),
+    save("snapshot", "codes", container(2, [*common, ("SCAL", struct.pack("<H", 0x3c00) * channels),
                                             ("CODE", frame(codes.tobytes()))]))
-    save("snapshot", "halves", container(2, [*common, *once, ("KEPT", (codes / 31).astype("<f2").tobytes())]))
+    save("snapshot", "halves", container(2, [*common, ("KEPT", (codes / 31).astype("<f2").tobytes())]))
     # The target itself writes the file below, called "base", which keeps a quarter, and puts the number right that identifies it.
     rest = numpy.full(4 * channels + 4 * (64 + 16 + 32 + 3), 0.5, "<f2")
     spec = struct.pack("<8i9f", 0, 1, 1, 8, 8, 4, 2, 0, 1, 0.5, 0, 0, 0, 0.25, 0, 0, 0)

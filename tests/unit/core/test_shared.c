@@ -397,7 +397,7 @@ static void test_refuses_another_base(void **state)
 /* Rewrites `path` with other bytes as its section BASE. */
 static void put_base(const char *path, const void *base, size_t size_bytes)
 {
-    static const char ids[][5] = {"SPEC", "STEP", "COVF", "MEAN", "MASK", "SCAL", "CODE", "RESF"};
+    static const char ids[][5] = {"SPEC", "STEP", "COVF", "MEAN", "MSKA", "SCAL", "CODA", "RESF"};
     struct container *c;
     struct container_section sections[9];
     assert_int_equal(container_read(&c, path, CONTAINER_SNAPSHOT), 0);

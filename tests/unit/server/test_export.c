@@ -429,8 +429,6 @@ static void test_numbers(void **state)
     test_value_refused(-0.5f, 4, 0);
     test_value_refused(NAN, 4, ERR_FORMAT);
     test_value_refused(-INFINITY, 4, ERR_FORMAT);
-    test_value_refused(1025.0f, 4, ERR_FORMAT);
-    test_value_refused(-1025.0f, prototypes + 4, ERR_FORMAT);
     test_value_refused(2.0f, prototypes + 4, 0);
     test_value_refused(-20.0f, prototypes + 4, ERR_FORMAT); /* a variance, the covariance's last */
     test_value_refused(0.0f, prototypes + covariance + 4, 0);
