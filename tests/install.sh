@@ -8,7 +8,7 @@ build="gcc make pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libop
     libinih-dev libsystemd-dev libjpeg62-turbo-dev libpng-dev libarchive-dev libzstd-dev libxxhash-dev libsodium-dev
     zlib1g-dev liblzma-dev libjs-chart.js"
 check="$build curl dataset-fashion-mnist libcmocka-dev python3 python3-pytest python3-requests python3-jsonschema python3-hypothesis
-    python3-numpy python3-pil python3-onnx python3-opencv gcc-aarch64-linux-gnu libc6-dev-arm64-cross binutils openssl pmccabe shellcheck systemd"
+    python3-numpy python3-pil python3-onnx python3-opencv gcc-aarch64-linux-gnu libc6-dev-arm64-cross binutils openssl pmccabe shellcheck systemd zstd"
 long="$check chromium chromium-driver fonts-dejavu-core python3-selenium"
 bench="$build wrk python3 python3-numpy python3-pil python3-torch python3-fastapi python3-uvicorn"
 demo="$build dataset-fashion-mnist python3 curl"

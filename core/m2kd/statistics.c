@@ -205,7 +205,7 @@ out:
     return err;
 }
 
-/* The exponent of a power of two at most a tenth of the mean variance. */
+/* The exponent of the largest power of two that is at most a tenth of the mean variance; below all others where there is no variance. */
 static int natural_exponent(int width, const float *covariance)
 {
     double trace = 0;
@@ -213,10 +213,14 @@ static int natural_exponent(int width, const float *covariance)
     for (size_t i = 0; i < (size_t)width; i++)
         trace += covariance[i * (i + 1) / 2 + i];
     if (!(trace > 0))
-        return STATISTICS_EXPONENT_MIN;
+        return STATISTICS_EXPONENT_MIN - 2;
     frexp(0.1 * trace / width, &exponent);
-    exponent--;
-    return exponent > STATISTICS_EXPONENT_MIN ? exponent : STATISTICS_EXPONENT_MIN;
+    return exponent - 1;
+}
+
+static bool valid_exponent(int exponent)
+{
+    return exponent >= STATISTICS_EXPONENT_MIN && exponent <= STATISTICS_EXPONENT_MAX;
 }
 
 static bool all_in_range(size_t count, const float *values)
@@ -242,12 +246,7 @@ int statistics_encode(struct statistics_codes *s, const float *prototypes, const
     if (!in_range(s, prototypes, covariance))
         return 0;
     s->exponent = natural_exponent(s->width, covariance);
-    int err = s->exponent <= STATISTICS_EXPONENT_MAX ? encode(s, prototypes, covariance, made) : 0;
-    while (!err && !*made && s->exponent < STATISTICS_EXPONENT_MAX) {
-        s->exponent++;
-        err = encode(s, prototypes, covariance, made);
-    }
-    return err;
+    return valid_exponent(s->exponent) ? encode(s, prototypes, covariance, made) : 0;
 }
 
 /* Whether the codes of these floats with the ridge 2^s->exponent decode to them. */
@@ -290,10 +289,12 @@ int statistics_find(struct statistics_codes *s, const float *prototypes, const f
     *found = false;
     if (!in_range(s, prototypes, covariance))
         return 0;
-    /* Decoding leaves the trace, and so the exponent, almost as it was; where it was not the natural one, it was larger. */
-    for (int exponent = natural_exponent(s->width, covariance) - 1;
-         exponent <= STATISTICS_EXPONENT_MAX && !err && !*found; exponent++) {
-        s->exponent = exponent > STATISTICS_EXPONENT_MIN ? exponent : STATISTICS_EXPONENT_MIN;
+    /* Decoding leaves the trace, and so the exponent, almost as it was. */
+    int natural = natural_exponent(s->width, covariance);
+    for (int exponent = natural - 1; exponent <= natural + 1 && !err && !*found; exponent++) {
+        s->exponent = exponent;
+        if (!valid_exponent(exponent))
+            continue;
         err = begins_exactly(s->exponent, s->width, covariance, found);
         if (!err && *found)
             err = encodes_exactly(s, prototypes, covariance, found);

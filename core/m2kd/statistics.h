@@ -18,9 +18,11 @@
 
 #define STATISTICS_FACTOR_STEP (1.0 / 64)
 #define STATISTICS_MEAN_STEP (1.0 / 16)
-/* r = 2^exponent. The least is where a mean of 1 has the largest code; with the largest any entries in range make a covariance. */
-enum { STATISTICS_EXPONENT_MIN = -18, STATISTICS_EXPONENT_MAX = 23 };
-enum { STATISTICS_MEAN_MAX = 8192 }; /* of its codes */
+enum {
+    STATISTICS_EXPONENT_MIN = -60, /* r = 2^exponent */
+    STATISTICS_EXPONENT_MAX = 10,
+    STATISTICS_MEAN_MAX = 8192 /* of a mean's codes */
+};
 /* Of means and covariance, far above those of unit features. */
 #define STATISTICS_ENTRY_MAX 1024.0f
 
@@ -39,9 +41,9 @@ void statistics_codes_release(struct statistics_codes *s);
 /* Whole numbers of the factor. */
 size_t statistics_factor_count(int width);
 
-/* The nearest codes of `prototypes` (classes, width) and `covariance` (the lower triangle, row by row). A matrix that is no covariance becomes one
- * by a larger r. *made: there are codes for them, which need entries of at most STATISTICS_ENTRY_MAX and means of at most so many deviations.
- * Errors: ERR_NOMEM. */
+/* The nearest codes of `prototypes` (classes, width) and `covariance` (the lower triangle, row by row). *made: there are codes for them, which need
+ * entries of at most STATISTICS_ENTRY_MAX, some variance, C + r I positive definite, and means of at most so many deviations. A discriminant that
+ * shrinks the covariance by a tenth (prototypes.h) can then be computed of what is decoded. Errors: ERR_NOMEM. */
 int statistics_encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
                       bool *made);
 /* The codes that decode to these very floats. *found: there are such codes, as there are for floats that were decoded, but for those of matrices

@@ -140,6 +140,8 @@ static void save_snapshot(struct model *m)
     uint8_t *mask = malloc(m->net->params.count);
     assert_non_null(mask);
     memset(mask, MASK_KEPT, m->net->params.count);
+    for (int i = 0; i < WIDTH; i++)
+        m->covariance[i * (i + 1) / 2 + i] = 0.01f;
     assert_int_equal(snapshot_round(m, mask, 6), 0);
     assert_int_equal(snapshot_save(m, mask, 6, path, NULL), 0);
     free(mask);
@@ -152,8 +154,6 @@ static void test_erased_from_a_snapshot(void **state)
     const int classes[2] = {1, 4}, beyond = CLASSES;
     bool changed = false;
     struct model *m = make(CLASSIFIER_PROTOTYPES), *loaded;
-    for (int i = 0; i < WIDTH; i++)
-        m->covariance[i * (i + 1) / 2 + i] = 0.01f;
     save_snapshot(m);
     assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, &beyond, 1, &changed), ERR_FORMAT);
     assert_false(changed);

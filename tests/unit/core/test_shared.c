@@ -48,6 +48,8 @@ static void shake(struct model *m, const uint8_t *owned, uint64_t seed)
             m->params[i] += 0.05f + 0.1f * rng_uniform(&r);
     for (int i = 0; i < m->net->spec.classes * m->net->feature_count; i++)
         m->prototypes[i] = rng_uniform(&r);
+    for (int i = 0; i < m->net->feature_count; i++)
+        m->covariance[i * (i + 1) / 2 + i] = 0.01f;
 }
 
 /* Step `count` of a chain on `below` (NULL: none), pruned to `keep` of what is free and saved. */
