@@ -99,7 +99,8 @@ def test_weights_are_the_bases(skewed):
     assert {name for name in old if (old[name] != new[name]).any()} == {
         "prototypes", "covariance", "experts.prototypes", "experts.covariance"}
     two, three = (snapshots(skewed)[v] for v in (2, 3))
-    assert (two["sparsity"], two["share"]) == (three["sparsity"], pytest.approx(three["share"], abs=1e-3))
+    assert two["sparsity"] == three["sparsity"]
+    assert two["share"] < three["share"] < two["share"] + 0.06  # its statistics in halves, which can move a little
 
 
 def test_back_and_on_from_a_refined_step(api):
