@@ -248,6 +248,7 @@ static int rebuild(struct model *m, uint8_t *owned, const struct container *c, c
     return err;
 }
 
+/* `out_owned` may be NULL. */
 static int load(struct model **out, uint8_t **out_owned, const char *path, enum conv_isa isa,
                 bool statistics)
 {
@@ -263,14 +264,15 @@ static int load(struct model **out, uint8_t **out_owned, const char *path, enum 
     if (!err)
         err = rebuild(m, owned, c, path, statistics);
     container_free(c);
-    if (err) {
+    if (err)
         model_release(m);
+    else
+        *out = m;
+    if (err || !out_owned)
         free(owned);
-        return err;
-    }
-    *out = m;
-    *out_owned = owned;
-    return 0;
+    else
+        *out_owned = owned;
+    return err;
 }
 
 int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *path,
@@ -281,18 +283,10 @@ int snapshot_load_owned(struct model **out, uint8_t **out_owned, const char *pat
 
 int snapshot_load(struct model **out, const char *path, enum conv_isa isa)
 {
-    uint8_t *owned;
-    int err = load(out, &owned, path, isa, true);
-    if (!err)
-        free(owned);
-    return err;
+    return load(out, NULL, path, isa, true);
 }
 
 int snapshot_load_network(struct model **out, const char *path, enum conv_isa isa)
 {
-    uint8_t *owned;
-    int err = load(out, &owned, path, isa, false);
-    if (!err)
-        free(owned);
-    return err;
+    return load(out, NULL, path, isa, false);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/err.h"
+#include "core/m2kd/prototypes.h"
 
 /* LAPACK, Fortran calling convention; comes with OpenBLAS. */
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
@@ -236,7 +237,7 @@ static bool in_range(const struct statistics_codes *s, const float *prototypes,
 {
     size_t width = (size_t)s->width;
     return all_in_range((size_t)s->classes * width, prototypes) &&
-           all_in_range(width * (width + 1) / 2, covariance);
+           all_in_range(COVARIANCE_FLOATS(width), covariance);
 }
 
 int statistics_encode(struct statistics_codes *s, const float *prototypes, const float *covariance,
@@ -254,7 +255,7 @@ static int encodes_exactly(struct statistics_codes *s, const float *prototypes,
                            const float *covariance, bool *exact)
 {
     size_t width = (size_t)s->width, count = (size_t)s->classes * width;
-    size_t triangle = width * (width + 1) / 2;
+    size_t triangle = COVARIANCE_FLOATS(width);
     int err = encode(s, prototypes, covariance, exact);
     if (err || !*exact)
         return err;

@@ -109,28 +109,40 @@ static void test_what_is_left(void **state)
     model_release(m);
 }
 
-static void test_erased_from_a_file(void **state)
+/* Two classes erased from the file at `path`, which has `m`. */
+static void check_erased(struct model *m, enum container_kind kind,
+                         int (*load)(struct model **, const char *, enum conv_isa))
 {
-    (void)state;
     const int classes[2] = {1, 4}, beyond = CLASSES;
     bool changed = false;
-    struct model *m = make(CLASSIFIER_PROTOTYPES), *loaded;
-    assert_int_equal(model_save(m, path, NULL), 0);
-    assert_int_equal(model_file_forget(path, CONTAINER_MODEL, &beyond, 1, &changed), ERR_FORMAT);
-    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, classes, 2, &changed), ERR_FORMAT);
+    struct model *loaded;
+    assert_int_equal(model_file_forget(path, kind, &beyond, 1, &changed), ERR_FORMAT);
     assert_false(changed);
-    assert_int_equal(model_file_forget(path, CONTAINER_MODEL, classes, 2, &changed), 0);
+    assert_int_equal(model_file_forget(path, kind, classes, 2, &changed), 0);
     assert_true(changed);
-    assert_int_equal(model_load(&loaded, path, CONV_ISA_BASELINE), 0);
+    assert_int_equal(load(&loaded, path, CONV_ISA_BASELINE), 0);
     memset(m->prototypes + WIDTH, 0, WIDTH * sizeof(float));
     memset(m->prototypes + 4 * WIDTH, 0, WIDTH * sizeof(float));
     assert_memory_equal(loaded->prototypes, m->prototypes, CLASSES * WIDTH * sizeof(float));
+    assert_memory_equal(loaded->covariance, m->covariance, COVARIANCE_FLOATS(WIDTH) * sizeof(float));
     assert_memory_equal(loaded->params, m->params, m->net->params.count * sizeof(float));
-    assert_int_equal(model_file_forget(path, CONTAINER_MODEL, classes, 2, &changed), 0);
+    assert_int_equal(model_file_forget(path, kind, classes, 2, &changed), 0);
     assert_false(changed); /* once more: nothing to do */
-    assert_int_equal(model_file_forget("/nonexistent/x", CONTAINER_MODEL, classes, 2, &changed),
-                     ERR_MISSING);
     model_release(loaded);
+}
+
+static void test_erased_from_a_file(void **state)
+{
+    (void)state;
+    const int class = 1;
+    bool changed = false;
+    struct model *m = make(CLASSIFIER_PROTOTYPES);
+    assert_int_equal(model_save(m, path, NULL), 0);
+    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, &class, 1, &changed), ERR_FORMAT);
+    assert_false(changed);
+    check_erased(m, CONTAINER_MODEL, model_load);
+    assert_int_equal(model_file_forget("/nonexistent/x", CONTAINER_MODEL, &class, 1, &changed),
+                     ERR_MISSING);
     model_release(m);
 }
 
@@ -147,27 +159,13 @@ static void save_snapshot(struct model *m)
     free(mask);
 }
 
-/* Its prototypes are packed. */
+/* Its prototypes are coded. */
 static void test_erased_from_a_snapshot(void **state)
 {
     (void)state;
-    const int classes[2] = {1, 4}, beyond = CLASSES;
-    bool changed = false;
-    struct model *m = make(CLASSIFIER_PROTOTYPES), *loaded;
+    struct model *m = make(CLASSIFIER_PROTOTYPES);
     save_snapshot(m);
-    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, &beyond, 1, &changed), ERR_FORMAT);
-    assert_false(changed);
-    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, classes, 2, &changed), 0);
-    assert_true(changed);
-    assert_int_equal(snapshot_load(&loaded, path, CONV_ISA_BASELINE), 0);
-    memset(m->prototypes + WIDTH, 0, WIDTH * sizeof(float));
-    memset(m->prototypes + 4 * WIDTH, 0, WIDTH * sizeof(float));
-    assert_memory_equal(loaded->prototypes, m->prototypes, CLASSES * WIDTH * sizeof(float));
-    assert_memory_equal(loaded->covariance, m->covariance, COVARIANCE_FLOATS(WIDTH) * sizeof(float));
-    assert_memory_equal(loaded->params, m->params, m->net->params.count * sizeof(float));
-    assert_int_equal(model_file_forget(path, CONTAINER_SNAPSHOT, classes, 2, &changed), 0);
-    assert_false(changed); /* once more: nothing to do */
-    model_release(loaded);
+    check_erased(m, CONTAINER_SNAPSHOT, snapshot_load);
     model_release(m);
 }
 
